@@ -1,0 +1,29 @@
+# `make test` and `make demo` do all their own set-up on a fresh Debian 12, as root; both work again at once.
+
+export CGO_ENABLED := 0
+
+# Guests share the processors of this machine, so packages are tested one after another.
+TEST_FLAGS ?= -count=1 -p 1 -timeout 45m
+
+.PHONY: build setup test demo lint clean
+
+build:
+	go build -trimpath -o kup ./cmd/kup
+
+setup:
+	@scripts/setup.sh
+
+test: setup
+	go vet ./...
+	go test $(TEST_FLAGS) ./...
+
+demo: setup
+	go run ./cmd/kup-demo
+
+lint:
+	@command -v golangci-lint >/dev/null || { echo "lint: golangci-lint is not installed" >&2; exit 1; }
+	golangci-lint run ./...
+
+# The kernels in .cache stay: they are downloads. Remove the folder by hand to have them fetched anew.
+clean:
+	rm -rf kup demo-out
