@@ -1,0 +1,214 @@
+package tracee
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/kernel"
+)
+
+// Remote is a stopped task in which tables of system calls can be executed: an Injection or a Seed.
+type Remote interface {
+	// PID is the process whose memory the area is in.
+	PID() int
+	// Area is the scratch memory for one table with its data.
+	Area() (addr uint64, size int)
+	// Execute writes mem to the start of the area, executes the count entries at its start, and reads mem back.
+	Execute(mem []byte, count int) error
+}
+
+// Layout of a table entry, in 8-byte words: number, six arguments, and two addresses to which the result is stored.
+const (
+	entryWords = 9
+	entrySize  = entryWords * 8
+	wordRet1   = 7
+	wordRet2   = 8
+)
+
+// Batch collects system calls and their data, to be executed in a Remote with one stop.
+//
+// Arguments are integers of any type, a *Buffer (its address in the area) or the *Result of an earlier call.
+type Batch struct {
+	remote  Remote
+	calls   []*Result
+	buffers []*Buffer
+	size    int // of all buffers, each aligned to 16
+}
+
+// Result is what a call returned, valid after Run.
+type Result struct {
+	name  string
+	must  bool
+	words [entryWords]any
+	chain []chainSlot
+	value int64
+}
+
+type chainSlot struct{ call, word int }
+
+// Buffer is memory in the area: input for the calls, and after Run what they left there.
+type Buffer struct {
+	Data   []byte
+	offset int
+}
+
+// NewBatch returns an empty batch for a task.
+func NewBatch(r Remote) *Batch { return &Batch{remote: r} }
+
+// Len is how many calls the batch holds.
+func (b *Batch) Len() int { return len(b.calls) }
+
+// Full reports whether little room is left, so that it is time to Run and begin anew.
+func (b *Batch) Full() bool {
+	_, size := b.remote.Area()
+	return len(b.calls)*entrySize+b.size > size*3/4
+}
+
+// Call adds a system call whose failure the caller looks at.
+func (b *Batch) Call(nr int, args ...any) *Result {
+	r := &Result{}
+	if len(args) > 6 {
+		panic(fmt.Sprintf("system call %d with %d arguments", nr, len(args)))
+	}
+	r.words[0] = nr
+	for i, arg := range args {
+		r.words[i+1] = arg
+		if from, ok := arg.(*Result); ok {
+			from.chain = append(from.chain, chainSlot{len(b.calls), i + 1})
+			if len(from.chain) > 2 {
+				panic("a result can be an argument of two later calls at most")
+			}
+		}
+	}
+	b.calls = append(b.calls, r)
+	return r
+}
+
+// Must adds a system call whose failure makes Run fail, with what as the description of what was attempted.
+func (b *Batch) Must(what string, nr int, args ...any) *Result {
+	r := b.Call(nr, args...)
+	r.name, r.must = what, true
+	return r
+}
+
+// Bytes adds data and returns its buffer.
+func (b *Batch) Bytes(data []byte) *Buffer {
+	buf := &Buffer{Data: data, offset: b.size}
+	b.buffers = append(b.buffers, buf)
+	b.size += (len(data) + 15) &^ 15
+	return buf
+}
+
+// String adds a NUL-terminated string.
+func (b *Batch) String(s string) *Buffer { return b.Bytes(append([]byte(s), 0)) }
+
+// Words adds 64-bit words.
+func (b *Batch) Words(words ...uint64) *Buffer {
+	data := make([]byte, 0, 8*len(words))
+	for _, w := range words {
+		data = binary.LittleEndian.AppendUint64(data, w)
+	}
+	return b.Bytes(data)
+}
+
+// Space adds n zero bytes for a call to write to.
+func (b *Batch) Space(n int) *Buffer { return b.Bytes(make([]byte, n)) }
+
+// Word returns the i-th 64-bit word of a buffer.
+func (buf *Buffer) Word(i int) uint64 { return binary.LittleEndian.Uint64(buf.Data[8*i:]) }
+
+// Err returns the call's error, nil if it succeeded.
+func (r *Result) Err() error {
+	if r.value < 0 && r.value >= -4095 {
+		return kernel.Errno(-r.value)
+	}
+	return nil
+}
+
+// Value returns what the call returned.
+func (r *Result) Value() int64 { return r.value }
+
+// Run executes the calls in order and empties the batch. All of them are executed, whatever fails; the error is that of the
+// first Must that failed.
+func (b *Batch) Run() error {
+	calls, buffers := b.calls, b.buffers
+	mem, err := b.encode()
+	b.calls, b.buffers, b.size = nil, nil, 0
+	if err != nil || len(calls) == 0 {
+		return err
+	}
+	if err := b.remote.Execute(mem, len(calls)); err != nil {
+		return err
+	}
+	base := len(calls) * entrySize
+	for _, buf := range buffers {
+		copy(buf.Data, mem[base+buf.offset:])
+	}
+	for i, r := range calls {
+		at := chainSlot{i, 0}
+		if len(r.chain) == 2 {
+			at = r.chain[1]
+		}
+		r.value = int64(binary.LittleEndian.Uint64(mem[at.offset():]))
+	}
+	for _, r := range calls {
+		if r.must && r.Err() != nil {
+			return fmt.Errorf("pid %d: %s: %w", b.remote.PID(), r.name, r.Err())
+		}
+	}
+	return nil
+}
+
+func (s chainSlot) offset() int { return s.call*entrySize + s.word*8 }
+
+// encode lays out the table and its data as they will stand in the area.
+func (b *Batch) encode() ([]byte, error) {
+	addr, size := b.remote.Area()
+	base := len(b.calls) * entrySize
+	if base+b.size > size {
+		return nil, fmt.Errorf("%d system calls with %d bytes of data do not fit into an area of %d bytes", len(b.calls), b.size, size)
+	}
+	mem := make([]byte, base+b.size)
+	for _, buf := range b.buffers {
+		copy(mem[base+buf.offset:], buf.Data)
+	}
+	for i, r := range b.calls {
+		entry := mem[i*entrySize:]
+		for w := range wordRet1 {
+			binary.LittleEndian.PutUint64(entry[w*8:], word(r.words[w], addr+uint64(base)))
+		}
+		// The result goes to the entry's own first word, unless both addresses are needed for arguments of later calls.
+		rets := [2]chainSlot{{i, 0}, {i, 0}}
+		copy(rets[2-len(r.chain):], r.chain)
+		binary.LittleEndian.PutUint64(entry[wordRet1*8:], addr+uint64(rets[0].offset()))
+		binary.LittleEndian.PutUint64(entry[wordRet2*8:], addr+uint64(rets[1].offset()))
+	}
+	return mem, nil
+}
+
+// word turns an argument into the register's value.
+func word(arg any, buffers uint64) uint64 {
+	switch v := arg.(type) {
+	case nil, *Result:
+		return 0
+	case *Buffer:
+		return buffers + uint64(v.offset)
+	case int:
+		return uint64(v)
+	case int32:
+		return uint64(v)
+	case int64:
+		return uint64(v)
+	case uint:
+		return uint64(v)
+	case uint32:
+		return uint64(v)
+	case uint64:
+		return v
+	case uintptr:
+		return uint64(v)
+	case kernel.Signal:
+		return uint64(v)
+	}
+	panic(fmt.Sprintf("a system call's argument of type %T", arg))
+}
