@@ -1,0 +1,139 @@
+package kexec
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+)
+
+// Offsets in struct boot_params ("the zero page") outside of the setup header.
+// See Documentation/arch/x86/zero-page.rst and arch/x86/include/uapi/asm/bootparam.h.
+const (
+	bootParamsSize = 4096
+
+	offScreenInfo      = 0x000 // struct screen_info
+	offScreenInfoEnd   = 0x040
+	offACPIRSDP        = 0x070 // u64: physical address of the ACPI RSDP, 0: search for it
+	offExtRamdiskImage = 0x0c0 // u32: upper half of ramdisk_image
+	offExtRamdiskSize  = 0x0c4 // u32
+	offExtCmdLinePtr   = 0x0c8 // u32
+	offEDIDInfo        = 0x140 // struct edid_info
+	offEDIDInfoEnd     = 0x1c0
+	offEFIInfo         = 0x1c0 // struct efi_info
+	offEFIInfoEnd      = 0x1e0
+	offE820Entries     = 0x1e8 // u8
+	offE820Table       = 0x2d0 // struct boot_e820_entry[128]
+)
+
+const runningBootParams = "/sys/kernel/boot_params/data"
+
+// inherited is what the next kernel must learn from the boot_params of the running one, since nobody else knows it after the boot loader has gone.
+type inherited struct {
+	screenInfo [offScreenInfoEnd - offScreenInfo]byte // the console that the firmware set up
+	edidInfo   [offEDIDInfoEnd - offEDIDInfo]byte     // the monitor behind it
+	acpiRSDP   uint64
+	efi        bool // the machine was booted by EFI
+}
+
+// readInherited reads the boot_params of the running kernel.
+func readInherited() (*inherited, error) {
+	page, err := os.ReadFile(runningBootParams)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the boot parameters of the running kernel: %w", ErrUnsupportedMachine, err)
+	}
+	return parseInherited(page)
+}
+
+func parseInherited(page []byte) (*inherited, error) {
+	if len(page) != bootParamsSize {
+		return nil, fmt.Errorf("%w: %s has %d bytes instead of %d", ErrUnsupportedMachine, runningBootParams, len(page), bootParamsSize)
+	}
+	in := &inherited{acpiRSDP: binary.LittleEndian.Uint64(page[offACPIRSDP:])}
+	copy(in.screenInfo[:], page[offScreenInfo:])
+	copy(in.edidInfo[:], page[offEDIDInfo:])
+	// efi_loader_signature is "EL64" or "EL32".
+	in.efi = page[offEFIInfo] != 0
+	return in, nil
+}
+
+// bootParams are the answers to all that a kernel asks its boot loader.
+type bootParams struct {
+	inherited *inherited
+	header    *setupHeader
+	memory    MemoryMap
+	initrd    Range // empty: no initrd
+	cmdLine   uint64
+	setupData uint64 // physical address of the first one, 0: none
+}
+
+// encode returns the zero page.
+func (p *bootParams) encode() []byte {
+	page := make([]byte, bootParamsSize)
+	le := binary.LittleEndian
+	copy(page[offScreenInfo:], p.inherited.screenInfo[:])
+	copy(page[offEDIDInfo:], p.inherited.edidInfo[:])
+	le.PutUint64(page[offACPIRSDP:], p.inherited.acpiRSDP)
+
+	copy(page[offSetupSects:], p.header.raw)
+	page[offTypeOfLoader] = typeOfLoaderOther
+	page[offLoadFlags] |= loadedHigh
+	putSplit(page, offRamdiskImage, offExtRamdiskImage, p.initrd.Start)
+	putSplit(page, offRamdiskSize, offExtRamdiskSize, p.initrd.Size())
+	putSplit(page, offCmdLinePtr, offExtCmdLinePtr, p.cmdLine)
+	le.PutUint64(page[offSetupData:], p.setupData)
+
+	inPage := p.memory[:min(len(p.memory), e820TableMax)]
+	page[offE820Entries] = byte(len(inPage))
+	copy(page[offE820Table:], inPage.encode())
+	return page
+}
+
+// putSplit writes n to the field of a 32-bit boot loader and its upper half to the field that 2.12 added.
+func putSplit(page []byte, low, high int, n uint64) {
+	binary.LittleEndian.PutUint32(page[low:], uint32(n))
+	binary.LittleEndian.PutUint32(page[high:], uint32(n>>32))
+}
+
+// Types of struct setup_data, arch/x86/include/uapi/asm/setup_data.h.
+const (
+	setupE820Ext = 1
+	setupRNGSeed = 9
+
+	setupDataHeader = 16 // u64 next, u32 type, u32 len
+	rngSeedSize     = 32 // what kexec_file_load passes on: arch/x86/kernel/kexec-bzimage64.c
+)
+
+// setupData is something for the next kernel that has no place in the zero page.
+type setupData struct {
+	typ  uint32
+	data []byte
+}
+
+// encodeSetupData returns the items as the linked list that they are when they lie at address, and how to find the first one.
+func encodeSetupData(items []setupData, address uint64) (list []byte, first uint64) {
+	for i, item := range items {
+		end := alignUp(uint64(len(list)+setupDataHeader+len(item.data)), 8)
+		var next uint64
+		if i+1 < len(items) {
+			next = address + end
+		}
+		list = binary.LittleEndian.AppendUint64(list, next)
+		list = binary.LittleEndian.AppendUint32(list, item.typ)
+		list = binary.LittleEndian.AppendUint32(list, uint32(len(item.data)))
+		list = append(list, item.data...)
+		list = append(list, make([]byte, end-uint64(len(list)))...)
+	}
+	if len(items) > 0 {
+		first = address
+	}
+	return list, first
+}
+
+// extraData is what goes into setup_data.
+func extraData(memory MemoryMap, seed []byte) []setupData {
+	items := []setupData{{setupRNGSeed, seed}}
+	if len(memory) > e820TableMax {
+		items = append(items, setupData{setupE820Ext, memory[e820TableMax:].encode()})
+	}
+	return items
+}
