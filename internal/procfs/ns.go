@@ -1,0 +1,71 @@
+package procfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// NamespaceKinds are the names under /proc/PID/ns that a process is in, see namespaces(7); those "for children" are not among them.
+var NamespaceKinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+
+// ReadNamespaces returns what a process's namespaces are, by kind, in the kernel's form "net:[4026531833]". A kind that the kernel does not
+// know is absent.
+func ReadNamespaces(pid int) (map[string]string, error) {
+	if _, err := os.Stat(Path(pid, "ns")); err != nil {
+		return nil, err
+	}
+	all := make(map[string]string)
+	for _, kind := range NamespaceKinds {
+		link, err := os.Readlink(Path(pid, "ns/"+kind))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[kind] = link
+	}
+	return all, nil
+}
+
+// TimeOffsets is what a process's time namespace adds to the clocks, in ns.
+type TimeOffsets struct{ Monotonic, Boottime int64 }
+
+// ReadTimeOffsets reads /proc/PID/timens_offsets: those of the namespace that its children will be in, which is its own
+// unless it called unshare(2). They are zero on a kernel without time namespaces.
+func ReadTimeOffsets(pid int) (TimeOffsets, error) {
+	text, err := read(pid, "timens_offsets")
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(Path(pid, "ns")); err != nil {
+			return TimeOffsets{}, err
+		}
+		return TimeOffsets{}, nil
+	}
+	if err != nil {
+		return TimeOffsets{}, err
+	}
+	return parseTimeOffsets(pid, text)
+}
+
+func parseTimeOffsets(pid int, text string) (o TimeOffsets, err error) {
+	var p integers
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return o, formatError(pid, "timens_offsets", "%q", line)
+		}
+		ns := p.int64(f[1])*1e9 + p.int64(f[2])
+		switch f[0] {
+		case "monotonic":
+			o.Monotonic = ns
+		case "boottime":
+			o.Boottime = ns
+		}
+	}
+	if p.err != nil {
+		return TimeOffsets{}, formatError(pid, "timens_offsets", "%v", p.err)
+	}
+	return o, nil
+}

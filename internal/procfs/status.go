@@ -1,0 +1,141 @@
+package procfs
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Status is /proc/PID/status. Signal and capability sets are bit masks: bit n-1 is signal n, bit n is capability n.
+type Status struct {
+	Name      string
+	State     byte // R, S, D, T (stopped), t (traced), Z, X, I
+	Umask     uint32
+	TGID      int
+	PID       int
+	PPID      int
+	TracerPID int       // 0: not traced
+	UIDs      [4]uint32 // real, effective, saved, file system
+	GIDs      [4]uint32
+	Groups    []uint32
+	NSPID     []int // its ids in each pid namespace it is in, outermost first
+	Kthread   bool  // since Linux 6.8; before that it is told by PF_KTHREAD in Stat.Flags
+	Threads   int
+	VMRSS     uint64 // bytes
+
+	SigPending    uint64 // directed to the thread
+	SharedPending uint64 // directed to the process
+	SigBlocked    uint64
+	SigIgnored    uint64
+	SigCaught     uint64
+
+	CapInheritable uint64
+	CapPermitted   uint64
+	CapEffective   uint64
+	CapBounding    uint64
+	CapAmbient     uint64
+
+	NoNewPrivs     bool
+	Seccomp        int // SECCOMP_MODE_*: 0 off, 1 strict, 2 filter
+	SeccompFilters int
+}
+
+// ReadStatus reads /proc/PID/status.
+func ReadStatus(pid int) (Status, error) {
+	text, err := read(pid, "status")
+	if err != nil {
+		return Status{}, err
+	}
+	return parseStatus(pid, text)
+}
+
+func parseStatus(pid int, text string) (s Status, err error) {
+	var p integers
+	numbers := map[string]*int{
+		"Tgid": &s.TGID, "Pid": &s.PID, "PPid": &s.PPID, "TracerPid": &s.TracerPID, "Threads": &s.Threads,
+		"Seccomp": &s.Seccomp, "Seccomp_filters": &s.SeccompFilters,
+	}
+	flags := map[string]*bool{"Kthread": &s.Kthread, "NoNewPrivs": &s.NoNewPrivs}
+	masks := map[string]*uint64{
+		"SigPnd": &s.SigPending, "ShdPnd": &s.SharedPending, "SigBlk": &s.SigBlocked, "SigIgn": &s.SigIgnored, "SigCgt": &s.SigCaught,
+		"CapInh": &s.CapInheritable, "CapPrm": &s.CapPermitted, "CapEff": &s.CapEffective, "CapBnd": &s.CapBounding, "CapAmb": &s.CapAmbient,
+	}
+	for line := range strings.Lines(text) {
+		key, value, ok := field(line)
+		if !ok {
+			continue
+		}
+		if n := numbers[key]; n != nil {
+			*n = p.int(value)
+		} else if m := masks[key]; m != nil {
+			*m = p.hex(value)
+		} else if f := flags[key]; f != nil {
+			*f = value == "1"
+		} else {
+			s.set(&p, key, value)
+		}
+	}
+	if p.err != nil || s.PID == 0 || s.State == 0 {
+		return Status{}, formatError(pid, "status", "incomplete: %v", p.err)
+	}
+	return s, nil
+}
+
+// set takes the lines that are neither a plain number nor a mask.
+func (s *Status) set(p *integers, key, value string) {
+	switch key {
+	case "Name":
+		s.Name = unescape(value)
+	case "State":
+		if value != "" {
+			s.State = value[0]
+		}
+	case "Umask":
+		s.Umask = uint32(p.base(value, 8))
+	case "Uid":
+		copy(s.UIDs[:], ids(p, value))
+	case "Gid":
+		copy(s.GIDs[:], ids(p, value))
+	case "Groups":
+		s.Groups = ids(p, value)
+	case "NSpid":
+		for _, v := range strings.Fields(value) {
+			s.NSPID = append(s.NSPID, p.int(v))
+		}
+	case "VmRSS":
+		s.VMRSS = p.uint64(strings.TrimSuffix(value, " kB")) << 10
+	}
+}
+
+func ids(p *integers, value string) []uint32 {
+	var list []uint32
+	for _, v := range strings.Fields(value) {
+		list = append(list, uint32(p.uint64(v)))
+	}
+	return list
+}
+
+// unescape undoes what seq_escape and mangle_path do to odd characters: backslash and three octal digits; in Name also \n and \\.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' {
+			if i+3 < len(s) {
+				if v, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+					b.WriteByte(byte(v))
+					i += 3
+					continue
+				}
+			}
+			if i+1 < len(s) && (s[i+1] == 'n' || s[i+1] == '\\') {
+				b.WriteByte(map[byte]byte{'n': '\n', '\\': '\\'}[s[i+1]])
+				i++
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
