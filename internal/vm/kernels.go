@@ -1,0 +1,99 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Kernel is an unpacked distribution kernel.
+type Kernel struct {
+	Release string // as uname -r says, for instance 6.1.0-56-cloud-amd64
+	Image   string // the bzImage's path
+	Modules string // the folder lib/modules/RELEASE
+}
+
+// ErrNoKernel matches the error of FindKernel when the set-up has not fetched a kernel.
+var ErrNoKernel = errors.New("no such kernel")
+
+// FindKernels lists the kernels that lie in a cache folder as DIR/RELEASE/{boot,lib/modules}, oldest first.
+func FindKernels(cacheDir string) ([]Kernel, error) {
+	images, err := filepath.Glob(filepath.Join(cacheDir, "*", "boot", "vmlinuz-*"))
+	if err != nil {
+		return nil, err
+	}
+	var found []Kernel
+	for _, image := range images {
+		release := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+		root := filepath.Dir(filepath.Dir(image))
+		modules := filepath.Join(root, "lib", "modules", release)
+		if _, err := os.Stat(modules); err != nil {
+			return nil, fmt.Errorf("kernel %s has no modules: %w; remove %s and run `make setup`", release, err, root)
+		}
+		found = append(found, Kernel{Release: release, Image: image, Modules: modules})
+	}
+	slices.SortFunc(found, func(a, b Kernel) int { return compareReleases(a.Release, b.Release) })
+	return found, nil
+}
+
+// FindKernel gives the newest kernel of a line ("6.1", "6.12") in the repository's cache, which `make setup` fills. The
+// environment variable KUP_KERNELS names another cache folder.
+func FindKernel(line string) (Kernel, error) {
+	dir := os.Getenv("KUP_KERNELS")
+	if dir == "" {
+		root, err := repository()
+		if err != nil {
+			return Kernel{}, err
+		}
+		dir = filepath.Join(root, ".cache", "kernels")
+	}
+	kernels, err := FindKernels(dir)
+	if err != nil {
+		return Kernel{}, err
+	}
+	for _, k := range slices.Backward(kernels) {
+		if strings.HasPrefix(k.Release, line+".") || strings.HasPrefix(k.Release, line+"-") {
+			return k, nil
+		}
+	}
+	return Kernel{}, fmt.Errorf("%w: no Linux %s in %s; run `make setup` to fetch it", ErrNoKernel, line, dir)
+}
+
+// repository is the folder of this module's go.mod, from the working directory upwards.
+func repository() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%s is not inside the kup repository: no go.mod in it or above it", start)
+		}
+	}
+}
+
+// compareReleases orders kernel releases by their numbers, then by their text: 6.1.0-9 < 6.1.0-56 < 6.12.117.
+func compareReleases(a, b string) int {
+	numbers := func(s string) []int {
+		var all []int
+		for _, word := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+			n, err := strconv.Atoi(word)
+			if err != nil {
+				break // too long for a number: no release looks so
+			}
+			all = append(all, n)
+		}
+		return all
+	}
+	if c := slices.Compare(numbers(a), numbers(b)); c != 0 {
+		return c
+	}
+	return strings.Compare(a, b)
+}
