@@ -1,0 +1,122 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// program is a running self-checking program.
+type program struct {
+	dir string // its own directory
+	pid int    // root of its tree, the same after a restore
+	cmd *exec.Cmd
+}
+
+// start runs command LOG FINISH in a session of its own and waits until it is ready.
+func start(t *testing.T, command ...string) *program {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, "row-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{dir: dir}
+	output, err := os.OpenFile(p.path("output"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	p.cmd = exec.Command("setsid", append(command, p.path("log"), p.path("finish"))...)
+	p.cmd.Dir = dir
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.pid = p.cmd.Process.Pid
+	t.Cleanup(func() { p.cleanup(t) })
+	eventually(t, fmt.Sprintf("%s ready", filepath.Base(command[0])), func() bool {
+		p.check(t)
+		if reaped(p.pid) {
+			t.Fatalf("pid %d ended before it was ready\n%s%s", p.pid, p.read("log"), p.read("output"))
+		}
+		return strings.Contains(p.read("log"), "ready\n")
+	})
+	for _, probe := range regexp.MustCompile(`(?m)^lacks: .*`).FindAllString(p.read("log"), -1) {
+		t.Logf("this machine %s", probe)
+	}
+	return p
+}
+
+func (p *program) path(name string) string { return filepath.Join(p.dir, name) }
+
+func (p *program) read(name string) string {
+	content, _ := os.ReadFile(p.path(name))
+	return string(content)
+}
+
+// check fails the test as soon as the program has found a fault.
+func (p *program) check(t *testing.T) {
+	t.Helper()
+	if log := p.read("log"); strings.Contains(log, "FAIL") {
+		t.Fatalf("the program found a fault:\n%s", log)
+	}
+}
+
+// value returns the number that follows "key " on a line of the log.
+func (p *program) value(t *testing.T, key string) int {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^` + key + ` (\d+)$`).FindStringSubmatch(p.read("log"))
+	if m == nil {
+		t.Fatalf("no %q in the log:\n%s", key, p.read("log"))
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// finish tells the program to do its last checks and verifies how it ended.
+func (p *program) finish(t *testing.T) {
+	t.Helper()
+	p.check(t)
+	if !alive(p.pid) && !threadsLive(p.pid) {
+		t.Fatalf("pid %d has ended without a word\n%s%s", p.pid, p.read("log"), p.read("output"))
+	}
+	if err := os.WriteFile(p.path("finish"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, fmt.Sprintf("end of pid %d", p.pid), func() bool {
+		p.check(t)
+		return reaped(p.pid)
+	})
+	p.check(t)
+	if log := p.read("log"); !strings.HasSuffix(log, "ok\n") {
+		t.Fatalf("the program ended without its last checks:\n%s%s", log, p.read("output"))
+	}
+	if left := members(p.dir); len(left) > 0 {
+		t.Errorf("processes %v of the tree are left", left)
+	}
+}
+
+func (p *program) cleanup(t *testing.T) {
+	end(t, append(members(p.dir), tree(p.pid)[1:]...))
+	if _, err := readStat(p.pid); err == nil {
+		end(t, []int{p.pid})
+	}
+	if t.Failed() {
+		t.Logf("log:\n%s%s", p.read("log"), p.read("output"))
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		t.Error(err)
+	}
+}
