@@ -166,7 +166,7 @@ func (g *Guest) RunCommand(ctx context.Context, c Command) (Result, error) {
 }
 
 // Push copies a file into the guest, with its permissions and modification time in whole seconds. The line carries only
-// some hundred KB per second: large files belong onto the disk, see CreateDisk.
+// some 50 KB per second into the guest, and 200 KB out: large files belong into the initramfs or onto the disk.
 func (g *Guest) Push(ctx context.Context, hostPath, guestPath string) error {
 	info, err := os.Stat(hostPath)
 	if err != nil {

@@ -1,6 +1,14 @@
 package vm_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,3 +41,162 @@ func TestGuestBootsAndRunsCommands(t *testing.T) {
 		})
 	}
 }
+
+// memcachedGuest boots a guest on the wire with memcached in its initramfs.
+func memcachedGuest(t *testing.T, line string, wire *vm.Net, disk string) *vm.Guest {
+	t.Helper()
+	k := vmtest.Kernel(t, line)
+	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k, Programs: []string{"/usr/bin/memcached", "/bin/bash"}})
+	return vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, Net: wire, Disk: disk})
+}
+
+func TestHostTalksToMemcachedInGuest(t *testing.T) {
+	wire := vmtest.Net(t)
+	g := memcachedGuest(t, "6.12", wire, "")
+	if _, err := g.Output(t.Context(), "memcached", "-d", "-u", "memcache", "-l", vm.GuestAddr+","+vm.GuestAddr6); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Output(t.Context(), "bash", "-c", "until cat < <(pidof memcached); do sleep 0.05; done"); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{vm.GuestAddr + ":11211", "[" + vm.GuestAddr6 + "]:11211"} {
+		conn := dialUntilUp(t, wire, address)
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "set k 0 0 5\r\nhello\r\nget k\r\nquit\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(conn)
+		if want := "STORED\r\nVALUE k 0 5\r\nhello\r\nEND\r\n"; err != nil || string(got) != want {
+			t.Errorf("%s: memcached said %q, %v; want %q", address, got, err, want)
+		}
+	}
+}
+
+// dialUntilUp connects to a server that is just starting.
+func dialUntilUp(t *testing.T, wire *vm.Net, address string) net.Conn {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		conn, err := wire.Dial(ctx, "tcp", address)
+		cancel()
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(end) {
+			t.Fatalf("connect to %s: %v", address, err)
+		}
+	}
+}
+
+func TestDiskKeepsFilesFromGuestToGuest(t *testing.T) {
+	k := vmtest.Kernel(t, "6.1")
+	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k})
+	given := t.TempDir()
+	if err := os.WriteFile(filepath.Join(given, "given"), []byte("from the host"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	config := vm.Config{Kernel: k, Initramfs: initrd, Disk: vmtest.Disk(t, 64, given)}
+	first := vmtest.Start(t, config)
+	if _, err := first.Output(t.Context(), "sh", "-c", "echo kept > /data/file"); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := first.Output(t.Context(), "stat", "-f", "-c", "%S", vm.DiskMount); err != nil || size != "4096\n" {
+		t.Errorf("block size %q, %v; want 4096", size, err)
+	}
+	if err := first.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := vmtest.Start(t, config)
+	for path, want := range map[string]string{"/data/file": "kept\n", "/data/given": "from the host"} {
+		if got, err := second.ReadFile(t.Context(), path); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+		}
+	}
+}
+
+func TestFilesTravelToGuestAndBack(t *testing.T) {
+	k := vmtest.Kernel(t, "6.12")
+	g := vmtest.Start(t, vm.Config{Kernel: k, Initramfs: vmtest.Initramfs(t, vm.Initramfs{Kernel: k})})
+	content := make([]byte, 1<<20+17)
+	if _, err := rand.Read(content); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o751); err != nil {
+		t.Fatal(err)
+	}
+	when := time.Unix(1234567890, 0)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := g.Push(t.Context(), path, "/run/new/file"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("push of 1 MB: %v", time.Since(began))
+	if got, err := g.Output(t.Context(), "stat", "-c", "%a %Y %s", "/run/new/file"); err != nil || got != "751 1234567890 1048593\n" {
+		t.Errorf("mode, time, size: %q, %v", got, err)
+	}
+	began = time.Now()
+	if got, err := g.ReadFile(t.Context(), "/run/new/file"); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("ReadFile: %d bytes, %v; want the %d that were pushed", len(got), err, len(content))
+	}
+	t.Logf("read of 1 MB: %v", time.Since(began))
+	r, err := g.RunCommand(t.Context(), vm.Command{Args: []string{"sh", "-c", "cat; cat; echo $X"}, Stdin: content[:99999], Env: []string{"X=y"}})
+	if err != nil || r.Stdout != string(content[:99999])+"y\n" {
+		t.Errorf("standard input came back as %d bytes, %v", len(r.Stdout), err)
+	}
+	if _, err := g.ReadFile(t.Context(), "/nowhere"); err == nil {
+		t.Error("ReadFile of a missing file: no error")
+	}
+	if _, err := g.Run(t.Context(), "/nowhere"); err == nil {
+		t.Error("Run of a missing program: no error")
+	}
+}
+
+func TestCommandsEndAsTheyShould(t *testing.T) {
+	k := vmtest.Kernel(t, "6.12")
+	g := vmtest.Start(t, vm.Config{Kernel: k, Initramfs: vmtest.Initramfs(t, vm.Initramfs{Kernel: k})})
+
+	t.Run("signal", func(t *testing.T) {
+		if r, err := g.Run(t.Context(), "sh", "-c", "kill -TERM $$"); err != nil || r.ExitCode != 128+15 {
+			t.Errorf("exit code %d, %v; want 143", r.ExitCode, err)
+		}
+	})
+	t.Run("a daemon left behind does not hold the command", func(t *testing.T) {
+		r, err := g.Run(t.Context(), "sh", "-c", "(while :; do echo noise; sleep 0.2; done) & echo $!")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, _, _ := strings.Cut(strings.ReplaceAll(r.Stdout, "noise\n", ""), "\n")
+		if _, err := g.Output(t.Context(), "sh", "-c", "sleep 1; kill "+pid); err != nil {
+			t.Errorf("the daemon did not outlive its command: %v", err)
+		}
+	})
+	t.Run("its context's end ends it", func(t *testing.T) {
+		started := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-started
+			cancel()
+		}()
+		notify := writerFunc(func(p []byte) (int, error) { close(started); return len(p), nil })
+		c := vm.Command{Args: []string{"sh", "-c", "echo started; exec sleep 4242"}, Stdout: notify}
+		if _, err := g.RunCommand(ctx, c); !errors.Is(err, context.Canceled) {
+			t.Errorf("RunCommand: %v, want context.Canceled", err)
+		}
+		if _, err := g.Output(t.Context(), "sh", "-c", "while pgrep -f 'sleep 424[2]'; do sleep 0.1; done"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("orphans are reaped", func(t *testing.T) {
+		const script = "(sleep 0.3 & sleep 0.3 &) ; sleep 1; ps -o stat | grep -c Z; true"
+		if out, err := g.Output(t.Context(), "sh", "-c", script); err != nil || out != "0\n" {
+			t.Errorf("zombies: %q, %v", out, err)
+		}
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
