@@ -1,0 +1,49 @@
+package main
+
+import (
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kup-project/kup"
+)
+
+func (c *command) ps() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ps",
+		Short: "List the applications under kup's care",
+		Long: `ps lists the applications under kup's care. States:
+
+  running       its processes exist
+  stopped       they exist, but a signal has stopped them
+  checkpointed  it was ended after its image was complete: kup restore brings it back
+  restoring     a restore is going on
+  ended         it has ended by itself, or the machine was restarted without kup
+
+MEMORY is what its processes have in RAM; memory that they share counts in each of them.`,
+		Args: cobra.NoArgs,
+		RunE: c.verb(func(*cobra.Command, []string) error {
+			all, err := kup.Applications(c.state)
+			if err != nil {
+				return err
+			}
+			return c.print(all, func(w io.Writer) error {
+				var rows [][]string
+				for _, a := range all {
+					pid, processes, memory := "-", "-", "-"
+					if a.Processes > 0 {
+						pid, processes, memory = strconv.Itoa(a.PID), strconv.Itoa(a.Processes), size(a.Memory)
+					}
+					image := a.Image
+					if image == "" {
+						image = "-"
+					}
+					rows = append(rows, []string{a.Name, pid, string(a.State), a.Since.Local().Format(time.DateTime), processes, memory, image})
+				}
+				return table(w, "NAME PID STATE SINCE PROCESSES MEMORY IMAGE", rows)
+			})
+		}),
+	}
+}

@@ -1,0 +1,150 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Features of the system as a whole: network, process IDs, kexec.
+var (
+	FeatureTCPRepair = &Feature{
+		Name: "TCP_REPAIR", Use: "established TCP connections", Since: "3.5", Needs: "CAP_NET_ADMIN",
+		How:   "set it on a socket of ours",
+		probe: probeTCPRepair,
+	}
+	FeatureNFTables = &Feature{
+		Name: "nf_tables", Use: "keeping peers' packets away while TCP connections are being restored", Since: "3.13", Option: "CONFIG_NF_TABLES",
+		Needs: "CAP_NET_ADMIN", How: "ask by netlink for the generation of the rule set",
+		probe: probeNFTables,
+	}
+	FeatureLastPID = &Feature{
+		Name: "/proc/sys/kernel/ns_last_pid", Use: "keeping low process IDs free for the system", Since: "3.3", Option: "CONFIG_CHECKPOINT_RESTORE",
+		Needs: "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE", How: "open it for writing",
+		probe: func() error { return opens("/proc/sys/kernel/ns_last_pid") },
+	}
+	FeatureKexecLoad = &Feature{
+		Name: "kexec_load", Use: "starting another kernel", Since: "2.6.13", Option: "CONFIG_KEXEC", Needs: "CAP_SYS_BOOT, and a kernel that is not locked down",
+		How:   "an impossible call, which is refused for its arguments only after permission was checked",
+		probe: KexecPermitted,
+	}
+	FeatureKexecFileLoad = &Feature{
+		Name: "kexec_file_load", Use: "starting another kernel where a locked-down one demands a signature; this version of kup does not", Since: "3.17", Option: "CONFIG_KEXEC_FILE",
+		Needs: "CAP_SYS_BOOT", How: "a call with an unknown flag",
+		probe: probeKexecFileLoad,
+	}
+	FeatureLiveUpdate = &Feature{
+		Name: "Live Update Orchestrator", Use: "memory that the kernel itself hands over to the next one; this version of kup does not use it", Since: "6.19", Option: "CONFIG_LIVEUPDATE",
+		How:   "look for /dev/liveupdate",
+		probe: func() error { _, err := os.Stat("/dev/liveupdate"); return err },
+	}
+)
+
+// Capabilities that kup needs, see capabilities(7).
+var (
+	FeatureCapPtrace     = capability("2.2", "CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, "reaching into applications")
+	FeatureCapAdmin      = capability("2.2", "CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN, "namespaces, page frame numbers, seccomp filters")
+	FeatureCapCheckpoint = capability("5.9", "CAP_CHECKPOINT_RESTORE", unix.CAP_CHECKPOINT_RESTORE, "process IDs, mapped files; CAP_SYS_ADMIN includes it")
+	FeatureCapNetAdmin   = capability("2.2", "CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "TCP connections, packet filter")
+	FeatureCapResource   = capability("2.2", "CAP_SYS_RESOURCE", unix.CAP_SYS_RESOURCE, "raising hard limits, pipes larger than the system's limit, negative oom scores")
+	FeatureCapBoot       = capability("2.2", "CAP_SYS_BOOT", unix.CAP_SYS_BOOT, "starting another kernel")
+)
+
+func capability(since, name string, number int, use string) *Feature {
+	return &Feature{
+		Name: name, Use: use, Since: since, Needs: "a process that has it: root, outside of a restricted container",
+		How: "look into kup's effective set",
+		probe: func() error {
+			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var sets [2]unix.CapUserData
+			if err := unix.Capget(&header, &sets[0]); err != nil {
+				return err
+			}
+			if sets[number/32].Effective>>(number%32)&1 == 0 {
+				return ErrNotPermitted
+			}
+			return nil
+		},
+	}
+}
+
+// lockForGood ties the goroutine to its thread, which ends with it.
+func lockForGood() { runtime.LockOSThread() }
+
+func probeTCPRepair() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1)
+}
+
+func probeKexecFileLoad() error {
+	const unknownFlag = 1 << 31
+	none := ^uintptr(0)
+	_, _, e := unix.Syscall6(unix.SYS_KEXEC_FILE_LOAD, none, none, 0, 0, unknownFlag, 0)
+	if e == unix.EINVAL {
+		return nil
+	}
+	return e
+}
+
+// Messages of include/uapi/linux/netfilter/nf_tables.h.
+const (
+	nfnlSubsysNFTables = 10
+	nftMsgGetGen       = 16
+)
+
+// probeNFTables sends NFT_MSG_GETGEN, which the kernel answers even if there is no rule; it may load its module for it.
+func probeNFTables() error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		return err
+	}
+	request := make([]byte, unix.SizeofNlMsghdr+4) // struct nfgenmsg: AF_UNSPEC, version 0, resource 0
+	header := (*unix.NlMsghdr)(unsafe.Pointer(&request[0]))
+	header.Len = uint32(len(request))
+	header.Type = nfnlSubsysNFTables<<8 | nftMsgGetGen
+	header.Flags = unix.NLM_F_REQUEST
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	answer := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(fd, answer, 0)
+	if err != nil {
+		return fmt.Errorf("no answer from nf_tables: %w", err)
+	}
+	if n < unix.SizeofNlMsghdr+4 {
+		return fmt.Errorf("an answer of %d bytes from nf_tables", n)
+	}
+	if binary.NativeEndian.Uint16(answer[4:]) == unix.NLMSG_ERROR {
+		return Errno(-int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])))
+	}
+	return nil
+}
+
+// Lockdown returns what the kernel forbids even to root, see kernel_lockdown(7): "none", "integrity" or "confidentiality", and
+// "unknown" where securityfs is not mounted or the kernel has no lockdown.
+func Lockdown() string {
+	text, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err != nil {
+		return "unknown"
+	}
+	// "none [integrity] confidentiality": the brackets mark what is in force.
+	_, rest, _ := strings.Cut(string(text), "[")
+	mode, _, found := strings.Cut(rest, "]")
+	if !found {
+		return "unknown"
+	}
+	return mode
+}
