@@ -25,8 +25,12 @@ func Check(opts Options) (*Plan, error) {
 
 // prepare reads the files and places them in the memory of this machine.
 func prepare(opts Options) (*Plan, error) {
+	room, err := readRoom()
+	if err != nil {
+		return nil, err
+	}
 	im, imageErr := Open(opts.Kernel)
-	initrd, initrdErr := readInitrd(opts.Initrd)
+	initrd, initrdErr := readInitrd(opts.Initrd, room.available)
 	memory, memoryErr := ReadMemoryMap()
 	in, inheritedErr := readInherited()
 	if err := errors.Join(imageErr, initrdErr, memoryErr, inheritedErr); err != nil {
@@ -50,7 +54,7 @@ func prepare(opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", opts.Kernel, err)
 	}
-	return plan, checkRoom(plan.Segments)
+	return plan, room.check(plan.Segments)
 }
 
 // choose decides for the route.
@@ -67,16 +71,25 @@ func (p *Plan) choose(im *Image, wanted Route) (*program, error) {
 	return program, err
 }
 
-func readInitrd(path string) ([]byte, error) {
+// readInitrd reads the initrd. available is the free memory, in bytes: an initrd lies there twice, here and in the running kernel's keeping.
+func readInitrd(path string, available uint64) ([]byte, error) {
 	if path == "" {
 		return nil, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadInitrd, err)
+	}
+	if !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil, fmt.Errorf("%w: %s is empty or no file", ErrBadInitrd, path)
+	}
+	if uint64(info.Size()) > available/2 {
+		return nil, fmt.Errorf("%w: the initrd %s has %d MiB, more than half of the %d MiB of available memory; use a smaller one",
+			ErrNoMemory, path, info.Size()>>20, available>>20)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadInitrd, err)
-	}
-	if len(data) == 0 {
-		return nil, fmt.Errorf("%w: %s is empty", ErrBadInitrd, path)
 	}
 	return data, nil
 }
@@ -119,35 +132,26 @@ func hasFlag(cpuinfo, flag string) bool {
 	return false
 }
 
-// checkRoom tells whether the running kernel can hold the segments until the jump.
-func checkRoom(segments []Segment) error {
-	meminfo, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return err
-	}
-	return checkRoomIn(string(meminfo), segments)
+// room is how much memory the running kernel has, in bytes.
+type room struct {
+	total     uint64
+	available uint64 // what can be had without swapping
 }
 
-func checkRoomIn(meminfo string, segments []Segment) error {
-	var need uint64
-	for _, s := range segments {
-		need += s.Size()
+func readRoom() (room, error) {
+	meminfo, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return room{}, err
 	}
-	// kernel/kexec_core.c, sanity_check_segment_list, refuses more than half of the memory.
-	for _, limit := range []struct {
-		field string
-		share uint64
-	}{{"MemTotal", 2}, {"MemAvailable", 1}} {
-		have, err := meminfoField(meminfo, limit.field)
-		if err != nil {
-			return err
-		}
-		if have/limit.share < need {
-			return fmt.Errorf("%w: loading it takes %d MiB, but of %s, %d MiB, it may take 1/%d; free memory or use a smaller initrd",
-				ErrNoMemory, need>>20, limit.field, have>>20, limit.share)
-		}
+	return parseRoom(string(meminfo))
+}
+
+func parseRoom(meminfo string) (r room, err error) {
+	if r.total, err = meminfoField(meminfo, "MemTotal"); err != nil {
+		return r, err
 	}
-	return nil
+	r.available, err = meminfoField(meminfo, "MemAvailable")
+	return r, err
 }
 
 // meminfoField returns a field of /proc/meminfo in bytes.
@@ -159,6 +163,24 @@ func meminfoField(meminfo, name string) (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
+}
+
+// check tells whether the running kernel can hold the segments until the jump.
+func (r room) check(segments []Segment) error {
+	var need uint64
+	for _, s := range segments {
+		need += s.Size()
+	}
+	// kernel/kexec_core.c, sanity_check_segment_list, refuses more than half of the memory.
+	if need > r.total/2 {
+		return fmt.Errorf("%w: loading it takes %d MiB, and the running kernel gives at most half of its %d MiB; use a smaller initrd",
+			ErrNoMemory, need>>20, r.total>>20)
+	}
+	if need > r.available {
+		return fmt.Errorf("%w: loading it takes %d MiB, but %d MiB are available; free memory or use a smaller initrd",
+			ErrNoMemory, need>>20, r.available>>20)
+	}
+	return nil
 }
 
 const (

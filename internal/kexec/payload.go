@@ -39,7 +39,11 @@ const sizeLength = 4
 const (
 	lz4LegacyMagic = 0x184c2102
 	lz4LegacyBlock = 8 << 20
+	lz4RatioMax    = 255 // one packed byte stands for that many at most
 )
+
+// dictionaryMax is more than the build makes a decompressor remember: 128 MiB, with "zstd --ultra -22" and with scripts/xz_wrap.sh.
+const dictionaryMax = 256 << 20
 
 // detect recognizes the compression by the first bytes.
 func detect(payload []byte) compression {
@@ -100,8 +104,7 @@ func unGzip(packed []byte, size uint64) ([]byte, error) {
 }
 
 func unXZ(packed []byte, size uint64) ([]byte, error) {
-	// The build packs with a dictionary of 128 MB at most (scripts/xz_wrap.sh), or as large as the kernel.
-	r, err := xz.NewReader(bytes.NewReader(packed), kernelImageMax)
+	r, err := xz.NewReader(bytes.NewReader(packed), dictionaryMax)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +112,8 @@ func unXZ(packed []byte, size uint64) ([]byte, error) {
 }
 
 func unZstd(packed []byte, size uint64) ([]byte, error) {
-	// The build packs with "zstd --ultra -22", which has windows of 128 MB.
 	r, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1),
-		zstd.WithDecoderMaxWindow(kernelImageMax/4), zstd.WithDecoderMaxMemory(kernelImageMax))
+		zstd.WithDecoderMaxWindow(dictionaryMax), zstd.WithDecoderMaxMemory(kernelImageMax))
 	if err != nil {
 		return nil, err
 	}
@@ -121,13 +123,16 @@ func unZstd(packed []byte, size uint64) ([]byte, error) {
 
 // readUpTo reads to the end of r, but one byte more than size at most.
 func readUpTo(r io.Reader, size uint64) ([]byte, error) {
-	out := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	var out bytes.Buffer
 	_, err := out.ReadFrom(io.LimitReader(r, int64(size)+1))
 	return out.Bytes(), err
 }
 
 // unLZ4 unpacks frames of "lz4 -l".
 func unLZ4(packed []byte, size uint64) ([]byte, error) {
+	if size > lz4RatioMax*uint64(len(packed)) {
+		return nil, io.ErrUnexpectedEOF
+	}
 	out := make([]byte, 0, size)
 	for len(packed) > 0 {
 		if len(packed) < sizeLength {

@@ -125,8 +125,8 @@ func (h *setupHeader) locate(file []byte) error {
 	if !h.protectedMode.Contains(h.payload) {
 		return fmt.Errorf("%w: its payload %v is outside of its code %v", ErrBadKernel, h.payload, h.protectedMode)
 	}
-	if h.initSize < h.protectedMode.Size() {
-		return fmt.Errorf("%w: it claims to need %d bytes of memory for %d bytes of code", ErrBadKernel, h.initSize, h.protectedMode.Size())
+	if h.initSize < h.protectedMode.Size() || h.initSize > kernelImageMax {
+		return fmt.Errorf("%w: it claims to need %d bytes of memory for %d bytes of packed code", ErrBadKernel, h.initSize, h.protectedMode.Size())
 	}
 	h.versionMessage = versionMessage(file, h.protectedMode.Start)
 	return nil
