@@ -109,7 +109,7 @@ func (f *File) place(ext image.Extent) (int64, error) {
 
 // Map maps the contents of the addresses ext, page-aligned, not empty and in one window: for reading, and for writing too if the
 // file was made by Create. Unmap ends it. Writing to a mapping of a hole is a SIGBUS when the file system is full (system calls
-// that write to it give EFAULT): Reserve before. Mappings cost address space and page tables: map what is worked on, see Chunks.
+// that write to it give EFAULT): Reserve before. Mappings cost address space and page tables: map what is worked on, see Runs.
 func (f *File) Map(ext image.Extent) ([]byte, error) {
 	offset, err := f.place(ext)
 	if err != nil {
@@ -127,6 +127,16 @@ func (f *File) Map(ext image.Extent) ([]byte, error) {
 
 // Unmap ends a mapping made by Map. What was written stays in the file.
 func (f *File) Unmap(mem []byte) error { return kernel.Unmap(mem) }
+
+// Runs cuts extents into runs that Map and the like can take: each in one window, at most size bytes long (a power of two), and
+// none across a multiple of size. What lies in no window is left out.
+func (f *File) Runs(x Extents, size uint64) []image.Extent {
+	var out []image.Extent
+	for _, w := range f.layout.Windows {
+		out = append(out, x.Within(image.Extent{Start: w.Start, End: w.End}).Chunks(size)...)
+	}
+	return out
+}
 
 // Reserve makes sure that blocks stand behind ext, which lies in one window. ENOSPC if the file system is full.
 func (f *File) Reserve(ext image.Extent) error {

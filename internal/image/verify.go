@@ -1,0 +1,108 @@
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+)
+
+// verifyContents compares all contents with the seal.
+func (i *Image) verifyContents(progress func(done, total int64)) error {
+	seals, err := i.loadSeals()
+	if err != nil {
+		return err
+	}
+	files, err := foams(i.State)
+	if err != nil {
+		return err
+	}
+	var tasks []task
+	for _, s := range seals.Files {
+		f, err := os.Open(i.Path(s.Name))
+		if err != nil {
+			return damaged(i.Dir, s.Name, "%w", err)
+		}
+		defer f.Close()
+		data := s.Data
+		if foam := files[s.Name]; foam != nil {
+			data = foam.runs()
+		}
+		if err := checkHoles(f, i.Manifest.entry(s.Name).Size, data); err != nil {
+			return damaged(i.Dir, s.Name, "%w", err)
+		}
+		chunks := cut(data)
+		if len(s.Hashes) != len(chunks)*hashSize {
+			return damaged(i.Dir, sealName, "it has %d bytes of hashes for the %d chunks of %s", len(s.Hashes), len(chunks), s.Name)
+		}
+		for n, c := range chunks {
+			want := s.Hashes[n*hashSize:][:hashSize]
+			tasks = append(tasks, task{f, s.Name, c, func(hash []byte) error {
+				if bytes.Equal(hash, want) {
+					return nil
+				}
+				return fmt.Errorf("the bytes between offsets %#x and %#x do not fit their hash", c[0].Start, c[len(c)-1].End)
+			}})
+		}
+	}
+	if err := hashAll(tasks, progress); err != nil {
+		return reject(ErrCorrupt, "image %s: %w; the image is damaged and cannot be used", i.Dir, err)
+	}
+	return nil
+}
+
+// loadSeals reads the seal. Afterwards it has one entry for each file of contents.
+func (i *Image) loadSeals() (*Seals, error) {
+	data, err := readHashed(i.Dir, i.Manifest.entry(sealName))
+	if err != nil {
+		return nil, err
+	}
+	var seals Seals
+	if err := decoder.Unmarshal(data, &seals); err != nil {
+		return nil, damaged(i.Dir, sealName, "decoding it: %w", err)
+	}
+	n := 0
+	for _, e := range i.Manifest.Files {
+		if e.Kind != EntryFOAM && e.Kind != EntryFile {
+			continue
+		}
+		if n == len(seals.Files) || seals.Files[n].Name != e.Name {
+			return nil, damaged(i.Dir, sealName, "it has no hashes for %s", e.Name)
+		}
+		// Runs behind the end of the file would read as errors, and overlapping ones without end.
+		var last uint64
+		for _, r := range seals.Files[n].Data {
+			if r.Start < last || r.Start >= r.End || r.End > uint64(e.Size) {
+				return nil, damaged(i.Dir, sealName, "it has impossible offsets for %s", e.Name)
+			}
+			last = r.End
+		}
+		n++
+	}
+	if n != len(seals.Files) {
+		return nil, damaged(i.Dir, sealName, "it has hashes for %s, which is not in the manifest", seals.Files[n].Name)
+	}
+	return &seals, nil
+}
+
+// checkHoles checks that a file reads as zeros outside of its data.
+func checkHoles(f *os.File, size int64, data []Extent) error {
+	runs, err := dataRuns(f, size)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 256<<10)
+	zeros := make([]byte, len(buf))
+	for _, r := range outside(runs, data) {
+		for at := r.Start; at < r.End; {
+			part := buf[:min(uint64(len(buf)), r.End-at)]
+			if _, err := f.ReadAt(part, int64(at)); err != nil {
+				return err
+			}
+			if !bytes.Equal(part, zeros[:len(part)]) {
+				return fmt.Errorf("there is something at offset %#x or soon after it, where nothing was stored", at)
+			}
+			at += uint64(len(part))
+		}
+	}
+	return nil
+}
