@@ -59,8 +59,8 @@ func boot(kids *children) {
 		panic(err)
 	}
 	trouble := errors.Join(
-		step("modules loaded", loadModules),
-		step("disk mounted", mountDisk),
+		loadModules(),
+		mountDisk(),
 		kernel.SetHostname("kup-guest"),
 		loopbackUp(),
 	)
@@ -75,14 +75,6 @@ func boot(kids *children) {
 // mark says on the console how far the guest is.
 func mark(what string) {
 	fmt.Printf("kup-guest: %s uptime=%.2f\n", what, uptime())
-}
-
-func step(name string, run func() error) error {
-	if err := run(); err != nil {
-		return err
-	}
-	mark(name)
-	return nil
 }
 
 // uptime is the time since the kernel started, in seconds.
@@ -144,7 +136,10 @@ func loadModules() error {
 	for lines.Scan() {
 		failed = errors.Join(failed, kernel.LoadModule(lines.Text()))
 	}
-	return errors.Join(failed, lines.Err())
+	if failed = errors.Join(failed, lines.Err()); failed == nil {
+		mark("modules loaded")
+	}
+	return failed
 }
 
 // mountDisk mounts the disk that the command line names.
@@ -159,7 +154,11 @@ func mountDisk() error {
 	if err := os.MkdirAll("/data", 0o755); err != nil {
 		return err
 	}
-	return kernel.Mount(device, "/data", "ext4", kernel.MountNoAtime, "")
+	if err := kernel.Mount(device, "/data", "ext4", kernel.MountNoAtime, ""); err != nil {
+		return err
+	}
+	mark("disk mounted")
+	return nil
 }
 
 // startApplications lets kup restore what was captured, or start its applications. Kup decides when the network comes

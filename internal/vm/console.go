@@ -21,7 +21,7 @@ type Mark struct {
 }
 
 // tailLines is how much of the console an error message shows.
-const tailLines = 25
+const tailLines = 60
 
 // console copies a guest's serial console into a file, with the time of day and the seconds since the start before each
 // line.

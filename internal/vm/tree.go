@@ -114,24 +114,37 @@ func firstLink(path string) (link, rest string, err error) {
 
 // resolve follows the tree's own symbolic links in the folders of a path.
 func (t *tree) resolve(path string) string {
-	done := "."
-	for parts := strings.Split(clean(path), "/"); len(parts) > 0; parts = parts[1:] {
-		done = filepath.Join(done, parts[0])
-		r, ok := t.records[done]
-		if !ok || r.Mode&cpio.S_IFMT != cpio.S_IFLNK || len(parts) == 1 {
+	path = clean(path)
+	for range 40 { // as many links as path_resolution(7) follows
+		dir, target, rest := t.firstLink(path)
+		if target == "" {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(dir, target)
+		}
+		path = clean(filepath.Join(target, rest))
+	}
+	return path
+}
+
+// firstLink finds the first folder in a path that is a symbolic link: the folder it is in, its target, what follows it.
+func (t *tree) firstLink(path string) (dir, target, rest string) {
+	for at, c := range path {
+		if c != '/' {
 			continue
 		}
-		target := make([]byte, r.FileSize)
-		if _, err := r.ReadAt(target, 0); err != nil {
+		r, ok := t.records[path[:at]]
+		if !ok || r.Mode&cpio.S_IFMT != cpio.S_IFLNK {
+			continue
+		}
+		text := make([]byte, r.FileSize)
+		if _, err := r.ReadAt(text, 0); err != nil {
 			panic(err) // it is a string in memory
 		}
-		if filepath.IsAbs(string(target)) {
-			done = clean(string(target))
-		} else {
-			done = filepath.Join(filepath.Dir(done), string(target))
-		}
+		return filepath.Dir(path[:at]), string(text), path[at:]
 	}
-	return done
+	return "", "", ""
 }
 
 func (t *tree) has(path string) bool {
