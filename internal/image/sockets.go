@@ -95,6 +95,13 @@ type TCPSocket struct {
 
 	Backlog    int            `json:"backlog"`              // of a listening socket
 	Connection *TCPConnection `json:"connection,omitempty"` // of all states but CLOSED and LISTEN
+	Ended      *TCPEnd        `json:"ended,omitempty"`      // of a closed socket that had a connection
+}
+
+// TCPEnd is what is left of a connection that was closed from both sides or reset, while the application still has the socket.
+type TCPEnd struct {
+	Reset  bool   `json:"reset"`            // an error (ECONNRESET) waits to be read
+	Unread []byte `json:"unread,omitempty"` // bytes that the application has not read
 }
 
 // TCPConnection is what the kernel knows of a connection, see tcp(7) and net/ipv4/tcp.c under TCP_REPAIR.

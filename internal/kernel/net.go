@@ -49,6 +49,7 @@ const (
 // Events of poll(2).
 const (
 	PollIn    = unix.POLLIN
+	PollPri   = unix.POLLPRI
 	PollOut   = unix.POLLOUT
 	PollErr   = unix.POLLERR
 	PollHup   = unix.POLLHUP
@@ -270,4 +271,18 @@ func Filter(fd int) ([]Instruction, error) {
 		return nil, err
 	}
 	return program[:size], nil
+}
+
+// SocketNamespace identifies the network namespace of a socket: the inode number that /proc/PID/ns/net has for it
+// (SIOCGSKNS of include/uapi/linux/sockios.h). It needs CAP_NET_ADMIN there.
+func SocketNamespace(fd int) (uint64, error) {
+	const siocgskns = 0x894C
+	ns, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocgskns, 0)
+	if e != 0 {
+		return 0, e
+	}
+	defer unix.Close(int(ns))
+	var s unix.Stat_t
+	err := unix.Fstat(int(ns), &s)
+	return s.Ino, err
 }

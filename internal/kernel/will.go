@@ -1,0 +1,119 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Will is what shall happen if this process dies, even by SIGKILL: socket options that are set then.
+//
+// It is executed by a small process of its own, which shares our memory and our descriptor table, and sleeps until we are
+// gone. So it costs nothing to change, and nobody has to be asked for privileges that only we have.
+type Will struct {
+	pid     int
+	pidfd   int // of ourselves
+	memory  []byte
+	clauses []willClause
+}
+
+// willCall is one system call: number and arguments.
+type willCall struct {
+	nr   uintptr
+	args [6]uintptr
+}
+
+// willClause is one call with its data. A clause that is not in force makes a harmless call instead.
+type willClause struct {
+	call  *willCall
+	value *int32
+}
+
+// willPreamble is how many calls come before the clauses.
+const willPreamble = 2
+
+//go:noescape
+func cloneRun(flags uintptr, table *willCall, count uintptr) (pid uintptr)
+
+// NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
+func NewWill(clauses int) (*Will, error) {
+	const callSize, valueSize = int(unsafe.Sizeof(willCall{})), 8
+	count := willPreamble + clauses
+	values := count * callSize
+	extra := values + clauses*valueSize
+	// Not on the heap: it must stay where it is when nobody but the child knows of it.
+	memory, err := unix.Mmap(-1, 0, extra+32, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("will: mmap: %w", err)
+	}
+	w := &Will{memory: memory}
+	if w.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		unix.Munmap(memory)
+		return nil, fmt.Errorf("will: pidfd_open: %w", err)
+	}
+	call := func(i int) *willCall { return (*willCall)(unsafe.Pointer(&memory[i*callSize])) }
+	name := memory[extra+16:]
+	copy(name, "kup-will")
+	*call(0) = willCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}}
+	death := (*unix.PollFd)(unsafe.Pointer(&memory[extra]))
+	*death = unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN} // readable once the process is gone: pidfd_open(2)
+	*call(1) = willCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}}
+	for i := range clauses {
+		c := willClause{call(willPreamble + i), (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
+		c.call.nr = unix.SYS_GETPID
+		w.clauses = append(w.clauses, c)
+	}
+	if err := w.start(call(0), count); err != nil {
+		unix.Close(w.pidfd)
+		unix.Munmap(memory)
+		return nil, err
+	}
+	return w, nil
+}
+
+// start makes the child. It must never run a signal handler of the Go runtime, so all signals are blocked in it.
+func (w *Will) start(table *willCall, count int) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all, old := ^uint64(0), uint64(0)
+	set := func(mask, old *uint64) {
+		unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	}
+	set(&all, &old)
+	pid := int(cloneRun(unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, table, uintptr(count)))
+	set(&old, nil)
+	if pid < 0 {
+		return fmt.Errorf("will: clone: %w", unix.Errno(-pid))
+	}
+	w.pid = pid
+	return nil
+}
+
+// SetSocketInt puts a clause into force: on our death an option that is an int is set on a socket. Clauses are executed in
+// their order.
+func (w *Will) SetSocketInt(clause, fd, level, name, value int) {
+	c := w.clauses[clause]
+	*c.value = int32(value)
+	c.call.args = [6]uintptr{uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(c.value)), 4}
+	atomic.StoreUintptr(&c.call.nr, unix.SYS_SETSOCKOPT)
+}
+
+// Revoke takes a clause out of force.
+func (w *Will) Revoke(clause int) { atomic.StoreUintptr(&w.clauses[clause].call.nr, unix.SYS_GETPID) }
+
+// Close ends the will; nothing of it happens any more.
+func (w *Will) Close() error {
+	if err := unix.Kill(w.pid, unix.SIGKILL); err != nil {
+		return fmt.Errorf("will: pid %d: %w", w.pid, err)
+	}
+	err := ignoringEINTR(func() error { _, err := unix.Wait4(w.pid, nil, unix.WALL, nil); return err })
+	if err != nil {
+		return fmt.Errorf("will: wait for pid %d: %w", w.pid, err)
+	}
+	unix.Close(w.pidfd)
+	return unix.Munmap(w.memory)
+}

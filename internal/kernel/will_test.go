@@ -1,0 +1,121 @@
+package kernel
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// TestWillIsExecutedOnDeath kills a process that has a connection in repair mode and expects the connection to be in order
+// afterwards.
+func TestWillIsExecutedOnDeath(t *testing.T) {
+	const env = "KUP_TEST_WILL"
+	if os.Getenv(env) != "" {
+		dieInRepair(t)
+		return
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	file, err := server.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := SetSocketInt(int(file.Fd()), SolSocket, SoReuseAddr, 1); err != nil {
+		t.Fatal(err)
+	}
+
+	dying := exec.Command(os.Args[0], "-test.run=^TestWillIsExecutedOnDeath$")
+	dying.Env = append(os.Environ(), env+"=1")
+	dying.ExtraFiles = []*os.File{file}
+	out, err := dying.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dying.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if repair, err := SocketInt(int(file.Fd()), SolTCP, TCPRepair); err != nil || repair != 1 {
+		t.Fatalf("the socket should be in repair: %d, %v", repair, err)
+	}
+	if err := dying.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	dying.Wait()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		// The last clause in force.
+		if reuse, err := SocketInt(int(file.Fd()), SolSocket, SoReuseAddr); err == nil && reuse == 1 {
+			break
+		}
+	}
+	repair, err := SocketInt(int(file.Fd()), SolTCP, TCPRepair)
+	if err != nil || repair != 0 {
+		t.Errorf("repair mode after death: %d, %v", repair, err)
+	}
+	reuse, err := SocketInt(int(file.Fd()), SolSocket, SoReuseAddr)
+	if err != nil || reuse != 1 {
+		t.Errorf("SO_REUSEADDR after death: %d, %v", reuse, err)
+	}
+	if _, err := server.Write([]byte("alive")); err != nil {
+		t.Errorf("the connection is broken: %v", err)
+	}
+}
+
+func dieInRepair(t *testing.T) {
+	const socket = 3
+	w, err := NewWill(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.SetSocketInt(0, socket, SolTCP, TCPRepair, TCPRepairOffSilent)
+	w.SetSocketInt(1, socket, SolSocket, SoReuseAddr, 1)
+	w.SetSocketInt(2, socket, SolSocket, SoReuseAddr, 0)
+	w.Revoke(2)
+	if err := SetSocketInt(socket, SolTCP, TCPRepair, TCPRepairOn); err != nil {
+		t.Fatal(err)
+	}
+	os.Stdout.WriteString("in repair\n")
+	time.Sleep(time.Hour)
+}
+
+func TestWillEndsQuietly(t *testing.T) {
+	before, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		w, err := NewWill(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != len(before) {
+		t.Errorf("%d descriptors before, %d after", len(before), len(after))
+	}
+}
