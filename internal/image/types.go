@@ -10,6 +10,9 @@ type State struct {
 	Files     []OpenFile  `json:"files"`     // open file descriptions
 	Pipes     []Pipe      `json:"pipes,omitempty"`
 	Memories  []SharedMem `json:"shared_memories,omitempty"`
+	// NetLock names the network lock that keeps the connections of the application from being answered for while it is away;
+	// empty if it has none.
+	NetLock string `json:"net_lock,omitempty"`
 }
 
 // Host is the machine and kernel state that the processes could see and that matters to a restore.
@@ -312,6 +315,8 @@ type SysVShm struct {
 	Mode    uint32 `json:"mode"`
 	CUID    uint32 `json:"cuid"`
 	CGID    uint32 `json:"cgid"`
+	UID     uint32 `json:"uid"`
+	GID     uint32 `json:"gid"`
 	Removed bool   `json:"removed"` // IPC_RMID was called while attached
 }
 

@@ -48,8 +48,19 @@ type chainSlot struct{ call, word int }
 
 // Buffer is memory in the area: input for the calls, and after Run what they left there.
 type Buffer struct {
-	Data   []byte
-	offset int
+	Data     []byte
+	offset   int
+	pointers []pointer
+}
+
+type pointer struct {
+	at     int
+	target *Buffer
+}
+
+// Point stores the address of target at byte offset at of the buffer, for structures that hold pointers.
+func (buf *Buffer) Point(at int, target *Buffer) {
+	buf.pointers = append(buf.pointers, pointer{at, target})
 }
 
 // NewBatch returns an empty batch for a task.
@@ -114,6 +125,14 @@ func (b *Batch) Words(words ...uint64) *Buffer {
 // Space adds n zero bytes for a call to write to.
 func (b *Batch) Space(n int) *Buffer { return b.Bytes(make([]byte, n)) }
 
+// Within returns an argument: the address offset bytes into a buffer.
+func (b *Batch) Within(buf *Buffer, offset int) any { return inside{buf, offset} }
+
+type inside struct {
+	buf    *Buffer
+	offset int
+}
+
 // Word returns the i-th 64-bit word of a buffer.
 func (buf *Buffer) Word(i int) uint64 { return binary.LittleEndian.Uint64(buf.Data[8*i:]) }
 
@@ -171,6 +190,9 @@ func (b *Batch) encode() ([]byte, error) {
 	mem := make([]byte, base+b.size)
 	for _, buf := range b.buffers {
 		copy(mem[base+buf.offset:], buf.Data)
+		for _, p := range buf.pointers {
+			binary.LittleEndian.PutUint64(mem[base+buf.offset+p.at:], addr+uint64(base+p.target.offset))
+		}
 	}
 	for i, r := range b.calls {
 		entry := mem[i*entrySize:]
@@ -193,6 +215,8 @@ func word(arg any, buffers uint64) uint64 {
 		return 0
 	case *Buffer:
 		return buffers + uint64(v.offset)
+	case inside:
+		return buffers + uint64(v.buf.offset+v.offset)
 	case int:
 		return uint64(v)
 	case int32:

@@ -1,0 +1,53 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Run checkpoints the tree of processes below o.Root into an image. After an error the application runs on as if nothing had happened, and no
+// image is left. Errors match refuse.ErrRefused if the application cannot be checkpointed.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	tracer := tracee.New()
+	defer tracer.Close()
+	s, err := Prepare(tracer, o)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if err := s.take(ctx); err != nil {
+		return nil, errors.Join(err, s.Abort())
+	}
+	// The image is complete: whatever fails from here on does not take it away.
+	return s.Report(), s.Seal()
+}
+
+// take freezes and captures the application, and completes the image. An application that goes on does so before the image is made
+// durable; one that ends does so after.
+func (s *Session) take(ctx context.Context) error {
+	if err := s.Freeze(ctx); err != nil {
+		return err
+	}
+	if err := s.Capture(); err != nil {
+		return err
+	}
+	if s.options.LeaveRunning {
+		if err := s.Thaw(); err != nil {
+			return err
+		}
+		return s.Commit()
+	}
+	if err := s.Commit(); err != nil {
+		return err
+	}
+	return s.Kill()
+}
+
+// progress returns a function that adds up bytes, for several goroutines, and tells the sum.
+func progress(tell func(int64)) func(int64) {
+	var done atomic.Int64
+	return func(n int64) { tell(done.Add(n)) }
+}

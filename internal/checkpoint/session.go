@@ -1,0 +1,390 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/memory"
+	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/object"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
+	"github.com/kup-project/kup/internal/task"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Options says what to checkpoint, and where to.
+type Options struct {
+	Root         int    // the process whose tree is the application
+	Dir          string // of the image; its parent must exist
+	LeaveRunning bool   // let the application go on, instead of ending it when the image is complete
+	Tool         string // version of this program, for the manifest
+	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
+	Progress func(step string, done, total int64)
+}
+
+// Report is what a checkpoint did.
+type Report struct {
+	Dir       string        `json:"dir"`
+	Processes int           `json:"processes"`
+	Threads   int           `json:"threads"`
+	Bytes     int64         `json:"bytes"`  // of page contents stored
+	Frozen    time.Duration `json:"frozen"` // ns, from the first process that stopped to the last that ran again or was ended
+	Total     time.Duration `json:"total"`  // ns
+	Steps     []Step        `json:"steps"`
+}
+
+// Step is one part of a checkpoint.
+type Step struct {
+	Name string        `json:"name"`
+	Time time.Duration `json:"time"` // ns
+}
+
+// Session is one checkpoint at work. Its methods are called in the order in which they stand here, by the goroutine that made the
+// tracer; after an error, Abort.
+type Session struct {
+	options Options
+	tracer  *tracee.Tracer
+	report  Report
+	began   time.Time
+	froze   time.Time
+
+	writer     *image.Writer
+	state      *image.State
+	frozen     *tracee.Frozen
+	injections map[int]*tracee.Injection // into the first thread of each live process
+	memory     memory.Capture
+}
+
+// leaderArea is the size of the scratch memory in the first thread of a process, bytes. It has room for taking back what a capture does to
+// some thousand sockets.
+const leaderArea = 1 << 20
+
+// threadArea is the same for other threads, which are asked a few questions.
+const threadArea = 4 << 10
+
+// Prepare finds out whether the application can be checkpointed, without touching it, and begins the image. Refusals match
+// refuse.ErrRefused.
+func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	s := &Session{options: o, tracer: tracer, began: time.Now(), state: &image.State{}, injections: map[int]*tracee.Injection{}}
+	if err := s.timed("check", s.check); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.writer, err = image.NewWriter(o.Dir); err != nil {
+		return nil, err
+	}
+	s.report.Dir = s.writer.Dir()
+	s.memory = memory.Capture{State: s.state, Path: s.writer.Path}
+	return s, nil
+}
+
+// check looks at the running application.
+func (s *Session) check() error {
+	tree, err := tracee.Check([]int{s.options.Root})
+	if err != nil {
+		return err
+	}
+	var pids []int
+	need := int64(0)
+	for _, p := range tree {
+		if p.Zombie {
+			continue
+		}
+		pids = append(pids, p.PID)
+		if err := task.Check(p.PID); err != nil {
+			return err
+		}
+		if err := memory.Check(p.PID); err != nil {
+			return err
+		}
+		if st, err := procfs.ReadStatus(p.PID); err == nil {
+			need += int64(st.VMRSS)
+		}
+	}
+	if err := object.Check(pids); err != nil {
+		return err
+	}
+	return s.checkSpace(need)
+}
+
+// checkSpace refuses what will hardly fit, by the memory that the application has resident.
+func (s *Session) checkSpace(need int64) error {
+	parent := filepath.Dir(filepath.Clean(s.options.Dir))
+	if _, err := os.Stat(parent); err != nil {
+		return fmt.Errorf("image directory %s: %w", s.options.Dir, err)
+	}
+	free, err := kernel.FreeSpace(parent)
+	if err != nil {
+		return err
+	}
+	if free >= 0 && free < need {
+		return refuse.Errorf("the application has %d MB of memory, and the file system of %s has %d MB free; make room or choose another directory",
+			need>>20, parent, free>>20)
+	}
+	return nil
+}
+
+// Freeze stops every thread of the application.
+func (s *Session) Freeze(ctx context.Context) error {
+	return s.timed("freeze", func() (err error) {
+		s.froze = time.Now()
+		s.frozen, err = s.tracer.Freeze(ctx, []int{s.options.Root})
+		return err
+	})
+}
+
+// Capture takes the state and the memory of the frozen application.
+func (s *Session) Capture() error {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"processes", s.captureProcesses},
+		{"mappings", s.captureMappings},
+		{"objects", s.captureObjects},
+		{"pages", s.dump},
+	} {
+		if err := s.timed(step.name, step.do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) captureProcesses() error {
+	if err := s.captureHost(); err != nil {
+		return err
+	}
+	for _, p := range s.frozen.Processes {
+		out, err := task.Identity(p)
+		if err != nil {
+			return err
+		}
+		if !p.Zombie {
+			if err := s.captureLive(p, &out); err != nil {
+				return err
+			}
+			s.report.Threads += len(out.Threads)
+		}
+		s.state.Processes = append(s.state.Processes, out)
+	}
+	s.report.Processes = len(s.state.Processes)
+	return s.oneClock()
+}
+
+func (s *Session) captureLive(p *tracee.Process, out *image.Process) error {
+	// Once more, now that nothing can change any more.
+	if err := task.Check(p.PID); err != nil {
+		return err
+	}
+	leader, err := p.Tasks[0].Inject(leaderArea)
+	if err != nil {
+		return err
+	}
+	s.injections[p.PID] = leader
+	if err := task.Capture(p, leader, out); err != nil {
+		return err
+	}
+	for i, t := range p.Tasks {
+		thread, err := captureThread(t, leader, i == 0)
+		if err != nil {
+			return err
+		}
+		out.Threads = append(out.Threads, thread)
+	}
+	if s.state.Host.XCR0 == 0 {
+		s.state.Host.XCR0 = enabledFeatures(out.Threads[0].XState)
+	}
+	return nil
+}
+
+// enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,
+// USER_XSTATE_XCR0_WORD).
+func enabledFeatures(xstate []byte) uint64 {
+	const xcr0 = 464
+	if len(xstate) < xcr0+8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(xstate[xcr0:])
+}
+
+func captureThread(t *tracee.Task, leader *tracee.Injection, leads bool) (image.Thread, error) {
+	if leads {
+		return task.CaptureThread(t, leader)
+	}
+	in, err := t.Inject(threadArea)
+	if err != nil {
+		return image.Thread{}, err
+	}
+	thread, err := task.CaptureThread(t, in)
+	if closed := in.Close(); err == nil {
+		err = closed
+	}
+	return thread, err
+}
+
+func (s *Session) captureHost() (err error) {
+	h := &s.state.Host
+	if h.Boot, err = procfs.BootID(); err != nil {
+		return err
+	}
+	if h.Kernel, err = procfs.KernelRelease(); err != nil {
+		return err
+	}
+	now, err := kernel.Clocks()
+	if err != nil {
+		return err
+	}
+	h.Realtime, h.Monotonic, h.Boottime = now.Realtime, now.Monotonic, now.Boottime
+	h.VDSO, err = memory.HostVDSO()
+	return err
+}
+
+// oneClock refuses applications whose processes live in different times.
+func (s *Session) oneClock() error {
+	var first *image.Process
+	for i := range s.state.Processes {
+		p := &s.state.Processes[i]
+		if p.State == image.Zombie {
+			continue
+		}
+		if first == nil {
+			first = p
+		}
+		if p.TimeOffset != first.TimeOffset {
+			return refuse.Errorf("pid %d (%s) and pid %d (%s) are in time namespaces with different clocks, which cannot be checkpointed", first.PID, first.Comm, p.PID, p.Comm)
+		}
+	}
+	return nil
+}
+
+func (s *Session) captureMappings() error {
+	for i := range s.state.Processes {
+		p := &s.state.Processes[i]
+		if in := s.injections[p.PID]; in != nil {
+			start, size := in.Extent()
+			if err := s.memory.AddressSpace(p, start, size); err != nil {
+				return err
+			}
+		}
+	}
+	return s.memory.CheckShared()
+}
+
+func (s *Session) captureObjects() error {
+	err := object.CaptureAll(&object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
+		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }})
+	if err != nil {
+		return err
+	}
+	if len(netlock.Conns(s.state)) > 0 {
+		s.state.NetLock = fmt.Sprintf("%d-%x", s.options.Root, s.state.Host.Realtime)
+	}
+	return nil
+}
+
+func (s *Session) dump() error {
+	total := int64(0)
+	for _, p := range s.state.Processes {
+		total += p.Memory.FOAM.Stored()
+	}
+	done := int64(0)
+	moved := progress(func(n int64) { done = n; s.options.Progress("pages", n, max(n, total)) })
+	for i := range s.state.Processes {
+		p := &s.state.Processes[i]
+		if s.injections[p.PID] == nil {
+			continue
+		}
+		if err := s.memory.Dump(p, moved); err != nil {
+			return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
+		}
+	}
+	err := s.memory.DumpShared(moved)
+	s.report.Bytes = done
+	return err
+}
+
+// Commit makes the image complete and durable: from here on it can be restored.
+func (s *Session) Commit() error {
+	return s.timed("commit", func() error { return s.writer.Commit(s.state, s.options.Tool) })
+}
+
+// Thaw lets the application run on as if nothing had happened.
+func (s *Session) Thaw() error {
+	return s.timed("thaw", func() error {
+		err := s.frozen.Thaw()
+		s.frozen = nil
+		s.report.Frozen = time.Since(s.froze)
+		return err
+	})
+}
+
+// Kill ends the application. The network must not answer for its connections while it is away: a lock is installed first, which a restore
+// removes.
+func (s *Session) Kill() error {
+	return s.timed("end", func() error {
+		if s.state.NetLock != "" {
+			if err := netlock.Lock(s.state.NetLock, netlock.Conns(s.state)); err != nil {
+				return err
+			}
+		}
+		err := s.frozen.Kill()
+		s.frozen = nil
+		s.report.Frozen = time.Since(s.froze)
+		return err
+	})
+}
+
+// Seal adds hashes of all contents to the committed image.
+func (s *Session) Seal() error {
+	return s.timed("seal", func() error {
+		return s.writer.Seal(func(done, total int64) { s.options.Progress("seal", done, total) })
+	})
+}
+
+// Report returns what was done so far.
+func (s *Session) Report() *Report {
+	s.report.Total = time.Since(s.began)
+	r := s.report
+	r.Steps = slices.Clone(r.Steps)
+	return &r
+}
+
+// State is what was captured.
+func (s *Session) State() *image.State { return s.state }
+
+// Abort thaws the application, if it is frozen, and removes an image that was not committed.
+func (s *Session) Abort() error {
+	var err error
+	if s.frozen != nil {
+		err = s.frozen.Thaw()
+		s.frozen = nil
+	}
+	s.Close()
+	if removed := s.writer.Abort(); err == nil {
+		err = removed
+	}
+	return err
+}
+
+// Close lets go of what the session holds besides the application.
+func (s *Session) Close() { s.memory.Close() }
+
+func (s *Session) timed(name string, do func() error) error {
+	begin := time.Now()
+	s.options.Progress(name, 0, 0)
+	err := do()
+	s.report.Steps = append(s.report.Steps, Step{name, time.Since(begin)})
+	return err
+}

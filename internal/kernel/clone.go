@@ -1,0 +1,33 @@
+package kernel
+
+import "golang.org/x/sys/unix"
+
+// Flags of clone3(2), include/uapi/linux/sched.h.
+const (
+	CloneVM      = unix.CLONE_VM
+	CloneFS      = unix.CLONE_FS
+	CloneFiles   = unix.CLONE_FILES
+	CloneSighand = unix.CLONE_SIGHAND
+	ClonePtrace  = unix.CLONE_PTRACE
+	CloneParent  = unix.CLONE_PARENT
+	CloneThread  = unix.CLONE_THREAD
+	CloneSysVSem = unix.CLONE_SYSVSEM
+	CloneNewTime = unix.CLONE_NEWTIME
+
+	// CloneAsThread is what pthread_create(3) shares.
+	CloneAsThread = CloneVM | CloneFS | CloneFiles | CloneSighand | CloneThread | CloneSysVSem
+)
+
+// Signals that are handled by name, see signal(7).
+const (
+	SIGKILL  = unix.SIGKILL
+	SIGSTOP  = unix.SIGSTOP
+	SIGCONT  = unix.SIGCONT
+	SIGCHLD  = unix.SIGCHLD
+	SIGTRAP  = unix.SIGTRAP
+	SIGSEGV  = unix.SIGSEGV
+	SIGBUS   = unix.SIGBUS
+	SIGALRM  = unix.SIGALRM
+	SIGURG   = unix.SIGURG
+	SIGWINCH = unix.SIGWINCH
+)

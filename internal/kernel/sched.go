@@ -1,0 +1,59 @@
+package kernel
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SchedAttr is struct sched_attr, include/uapi/linux/sched/types.h.
+type SchedAttr = unix.SchedAttr
+
+// SchedAttrSize is its size in the first version, bytes.
+const SchedAttrSize = 48
+
+// SchedGetAttr reads a task's scheduling policy and parameters.
+func SchedGetAttr(tid int) (*SchedAttr, error) { return unix.SchedGetAttr(tid, 0) }
+
+// SchedGetAffinity reads a task's processor mask as the kernel keeps it: little-endian words.
+func SchedGetAffinity(tid int) ([]byte, error) {
+	buf := make([]byte, 1024)
+	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(buf)), uintptr(unsafe.Pointer(&buf[0])))
+	if e != 0 {
+		return nil, e
+	}
+	return buf[:n], nil
+}
+
+// IOPrioGet reads a task's I/O priority, see ioprio_get(2).
+func IOPrioGet(tid int) (int, error) {
+	const who = 1 // IOPRIO_WHO_PROCESS
+	n, _, e := unix.RawSyscall(unix.SYS_IOPRIO_GET, who, uintptr(tid), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// GetRobustList reads where a task's list of robust futexes begins, see get_robust_list(2).
+func GetRobustList(tid int) (head, length uint64, err error) {
+	_, _, e := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, uintptr(tid), uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&length)))
+	if e != 0 {
+		return 0, 0, e
+	}
+	return head, length, nil
+}
+
+// RegsSize is sizeof(struct user_regs_struct).
+const RegsSize = int(unsafe.Sizeof(Regs{}))
+
+// RegsBytes returns registers as they stand in memory.
+func RegsBytes(r *Regs) []byte {
+	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(r)), RegsSize)...)
+}
+
+// RegsFrom is the inverse of RegsBytes; data is RegsSize bytes.
+func RegsFrom(data []byte) (r Regs) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), RegsSize), data)
+	return r
+}

@@ -1,0 +1,154 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
+)
+
+// Check refuses address spaces with mappings that cannot be restored. The process may be running.
+func Check(pid int) error {
+	_, err := describe(pid)
+	return err
+}
+
+// describe lists the mappings of a process. VMAs of shared memory do not have their Object yet: see Capture.
+func describe(pid int) ([]described, error) {
+	maps, err := procfs.ReadSMaps(pid)
+	if err != nil {
+		return nil, fmt.Errorf("mappings of pid %d: %w", pid, err)
+	}
+	all := make([]described, 0, len(maps))
+	for i := range maps {
+		m := &maps[i]
+		v, err := classify(pid, m)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, described{v, m.Mapping})
+	}
+	return all, nil
+}
+
+type described struct {
+	image.VMA
+	mapping procfs.Mapping
+}
+
+func classify(pid int, m *procfs.SMapping) (image.VMA, error) {
+	v := image.VMA{Start: m.Start, End: m.End, Shared: m.Shared, Offset: m.Offset, Name: m.Path, PKey: m.PKey,
+		Page: m.PageSize, Flags: m.Flags, OnFault: m.Has("lf")}
+	for bit, set := range map[uint32]bool{kernel.ProtRead: m.Read, kernel.ProtWrite: m.Write, kernel.ProtExec: m.Exec} {
+		if set {
+			v.Prot |= bit
+		}
+	}
+	kind, err := kindOf(pid, m, &v)
+	v.Kind = kind
+	if err == nil {
+		err = checkFlags(pid, m, kind)
+	}
+	return v, err
+}
+
+func kindOf(pid int, m *procfs.SMapping, v *image.VMA) (image.VMAKind, error) {
+	switch {
+	case m.Path == "[vdso]":
+		return image.VMAVDSO, nil
+	case strings.HasPrefix(m.Path, "[vvar"):
+		return image.VMAVVar, nil
+	case m.Path == "[vsyscall]":
+		return image.VMAVsyscall, nil
+	case m.Path == "[uprobes]":
+		return "", mappingError(pid, m, "uprobes are attached to the process: remove them (bpftrace, perf probe)")
+	case m.Has("dp"):
+		return image.VMADroppable, nil
+	case m.Path == "/anon_hugepage" && !m.Shared:
+		return image.VMAHugeTLB, nil
+	case m.Inode == 0 && !m.Shared:
+		return image.VMAAnon, nil
+	case isSharedMemory(m):
+		return image.VMAShared, nil
+	}
+	return fileKind(pid, m, v)
+}
+
+// isSharedMemory tells tmpfs and hugetlbfs objects that have no name in any file system.
+func isSharedMemory(m *procfs.SMapping) bool {
+	if !m.Deleted && !strings.HasPrefix(m.Path, "[anon_shmem:") {
+		return false
+	}
+	return m.Path == "/dev/zero" || m.Path == "/anon_hugepage" || strings.HasPrefix(m.Path, "/memfd:") ||
+		strings.HasPrefix(m.Path, "/SYSV") || strings.HasPrefix(m.Path, "[anon_shmem:")
+}
+
+func fileKind(pid int, m *procfs.SMapping, v *image.VMA) (image.VMAKind, error) {
+	if m.Deleted {
+		return "", mappingError(pid, m, "the file has been deleted or replaced since it was mapped; restart the application to pick up the new one")
+	}
+	info, err := os.Stat(mapFilePath(pid, &m.Mapping))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", mappingError(pid, m, "no file stands behind the mapping")
+	}
+	if err != nil {
+		return "", fmt.Errorf("pid %d: mapping %s: %w", pid, m, err)
+	}
+	switch {
+	case info.Mode().IsRegular():
+		byPath, err := os.Stat(procfs.Path(pid, "root") + m.Path)
+		if err != nil || !os.SameFile(info, byPath) {
+			return "", mappingError(pid, m, "its path names another file now; restart the application to pick up the new one")
+		}
+		v.File = image.MapFile{Path: m.Path, Size: info.Size(), Mtime: info.ModTime().UnixNano(), Write: m.Shared && m.Has("mw")}
+		return image.VMAFile, nil
+	case info.Mode()&fs.ModeCharDevice != 0 && m.Path == "/dev/zero" && !m.Shared:
+		return image.VMADevice, nil
+	}
+	return "", mappingError(pid, m, fmt.Sprintf("a mapping of a device or special file (%v) cannot be checkpointed; stop the application, or the part of it that uses the device", info.Mode().Type()))
+}
+
+// checkFlags refuses by VmFlags, see Documentation/filesystems/proc.rst.
+func checkFlags(pid int, m *procfs.SMapping, kind image.VMAKind) error {
+	special := kind == image.VMAVDSO || kind == image.VMAVVar || kind == image.VMAVsyscall
+	switch {
+	case !special && (m.Has("io") || m.Has("pf")):
+		return mappingError(pid, m, "device memory cannot be checkpointed; stop the application, or the part of it that uses the device")
+	case m.Has("um") || m.Has("uw") || m.Has("ui"):
+		return mappingError(pid, m, "it is registered with a userfaultfd of the application's own, which cannot be checkpointed")
+	case m.Has("ss"):
+		return mappingError(pid, m, "shadow stacks cannot be checkpointed; start the application with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
+	case m.Has("sl"):
+		return mappingError(pid, m, "the mapping is sealed (mseal), so it could not be put back in a new process")
+	case m.Path == "[shadow stack]" || kind == image.VMAAnon && strings.HasPrefix(m.Path, "[") && !knownName(m.Path):
+		return mappingError(pid, m, "kup does not know this kind of mapping")
+	}
+	return nil
+}
+
+func knownName(name string) bool {
+	return name == "[heap]" || name == "[stack]" || strings.HasPrefix(name, "[stack:") || strings.HasPrefix(name, "[anon:")
+}
+
+func mappingError(pid int, m *procfs.SMapping, why string) error {
+	what := m.Path
+	if what == "" {
+		what = "anonymous memory"
+	}
+	comm := ""
+	if s, err := procfs.ReadStat(pid); err == nil {
+		comm = " (" + s.Comm + ")"
+	}
+	return refuse.Errorf("pid %d%s: mapping %x-%x (%s): %s", pid, comm, m.Start, m.End, what, why)
+}
+
+// mapFilePath names the file behind a mapping, whatever became of its path.
+func mapFilePath(pid int, m *procfs.Mapping) string {
+	return procfs.Path(pid, "map_files") + fmt.Sprintf("/%x-%x", m.Start, m.End)
+}

@@ -1,0 +1,49 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/procfs"
+)
+
+// ErrConflict says that a name which the application needs (a process ID, an address, a System V id) belongs to somebody else now.
+var ErrConflict = errors.New("conflict")
+
+// conflict is an error that matches ErrConflict.
+type conflict struct{ error }
+
+func (c conflict) Is(target error) bool { return target == ErrConflict }
+func (c conflict) Unwrap() error        { return c.error }
+
+// checkIDs makes sure that all process and thread IDs are free.
+func checkIDs(st *image.State, p *plan) error {
+	for i := range st.Processes {
+		proc := &st.Processes[i]
+		if err := checkID(proc.PID, fmt.Sprintf("process %d (%s)", proc.PID, proc.Comm)); err != nil {
+			return err
+		}
+		for _, t := range proc.Threads {
+			if err := checkID(t.TID, fmt.Sprintf("thread %d of process %d (%s)", t.TID, proc.PID, proc.Comm)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, lost := range []map[int]bool{p.lostSessions, p.lostGroups} {
+		for id := range lost {
+			if err := checkID(id, fmt.Sprintf("session or process group %d", id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkID(id int, what string) error {
+	st, err := procfs.ReadStat(id)
+	if err != nil {
+		return nil
+	}
+	return conflict{fmt.Errorf("%s cannot be restored: the ID is taken by pid %d (%s); end that process, or restore where the ID is free", what, id, st.Comm)}
+}

@@ -1,0 +1,234 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/memory"
+	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/object"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Options says what to restore.
+type Options struct {
+	Dir string // of the image
+	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
+	Progress func(step string, done, total int64)
+}
+
+// Report is what a restore did.
+type Report struct {
+	Roots []int         `json:"roots"` // processes that have no parent in the application
+	Bytes int64         `json:"bytes"` // of page contents brought back
+	Total time.Duration `json:"total"` // ns
+	Steps []Step        `json:"steps"`
+}
+
+// Step is one part of a restore.
+type Step struct {
+	Name string        `json:"name"`
+	Time time.Duration `json:"time"` // ns
+}
+
+// Run restores the processes of an image with their old IDs and returns when they run. After an error nothing of them is left.
+// Errors match image.ErrNotAcceptable, ErrConflict or neither.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	tracer := tracee.New()
+	defer tracer.Close()
+	r := &restorer{options: o, tracer: tracer, report: &Report{}, started: time.Now()}
+	if r.options.Progress == nil {
+		r.options.Progress = func(string, int64, int64) {}
+	}
+	err := r.run(ctx)
+	if err != nil {
+		r.undo()
+	}
+	r.close()
+	r.report.Total = time.Since(r.started)
+	return r.report, err
+}
+
+// restorer is one restore at work.
+type restorer struct {
+	options Options
+	tracer  *tracee.Tracer
+	report  *Report
+	started time.Time
+
+	image   *image.Image
+	state   *image.State
+	plan    *plan
+	memory  memory.Rebuild
+	objects object.Rebuild
+	tree    tree
+	threads map[int][]*tracee.Seed // by process ID, the leader first
+	locked  bool                   // we installed the network lock
+	moved   func(int64)
+}
+
+// run is the walk: load, plan, build, resume.
+func (r *restorer) run(ctx context.Context) error {
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"load", r.load},
+		{"plan", r.planAll},
+		{"network lock", r.lockNetwork},
+		{"shared memory", func() error { return r.memory.CreateShared(r.moved) }},
+		{"objects", r.createObjects},
+		{"processes", r.bearAll},
+		{"contents", r.buildAll},
+		{"connections", func() error { return r.objects.Connect(r.tree.seeds) }},
+		{"threads", r.threadsAll},
+		{"resume", r.resume},
+	}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		begin := time.Now()
+		r.options.Progress(step.name, 0, 0)
+		if err := step.do(); err != nil {
+			return err
+		}
+		r.report.Steps = append(r.report.Steps, Step{step.name, time.Since(begin)})
+	}
+	return nil
+}
+
+// load reads and verifies the image, page contents included.
+func (r *restorer) load() error {
+	img, err := image.Open(r.options.Dir, image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
+	if err != nil {
+		return err
+	}
+	r.image, r.state = img, img.State
+	r.memory = memory.Rebuild{State: r.state, Path: img.Path}
+	r.objects = object.Rebuild{State: r.state, Dir: img.Dir}
+	r.countBytes()
+	return nil
+}
+
+// planAll finds out whether the restore can succeed, before anything is made.
+func (r *restorer) planAll() (err error) {
+	if r.plan, err = newPlan(r.state); err != nil {
+		return err
+	}
+	if err := checkIDs(r.state, r.plan); err != nil {
+		return err
+	}
+	return r.memory.Prepare()
+}
+
+// lockNetwork keeps the network from answering for connections that do not exist yet. A checkpoint that ended the application has left such
+// a lock; without it (another boot, a second restore) we make one.
+func (r *restorer) lockNetwork() error {
+	if r.state.NetLock == "" {
+		return nil
+	}
+	exists, err := netlock.Exists(r.state.NetLock)
+	if err != nil || exists {
+		return err
+	}
+	if err := netlock.Lock(r.state.NetLock, netlock.Conns(r.state)); err != nil {
+		return err
+	}
+	r.locked = true
+	return nil
+}
+
+func (r *restorer) createObjects() error {
+	r.objects.SharedMemory = r.memory.Shared
+	err := r.objects.Create()
+	if errors.Is(err, object.ErrConflict) {
+		return conflict{err}
+	}
+	return err
+}
+
+// bearAll starts the nursery, in the application's own time, and from it the processes.
+func (r *restorer) bearAll() error {
+	hole, err := memory.Hole(r.state)
+	if err != nil {
+		return err
+	}
+	nursery, err := r.tracer.NewSeed(hole)
+	if err != nil {
+		return err
+	}
+	r.tree = tree{plan: r.plan, nursery: nursery, seeds: map[int]*tracee.Seed{}}
+	if err := r.memory.Strip(nursery, hole); err != nil {
+		return err
+	}
+	if err := enterTime(r.state, nursery); err != nil {
+		return err
+	}
+	if err := r.tree.birth(); err != nil {
+		return err
+	}
+	for _, root := range r.plan.roots {
+		r.report.Roots = append(r.report.Roots, root.process.PID)
+	}
+	return nil
+}
+
+// close lets go of everything that was only needed to build.
+func (r *restorer) close() {
+	if r.tree.nursery != nil {
+		r.tree.nursery.Kill()
+	}
+	r.objects.Close()
+	r.memory.Close()
+}
+
+// undo ends what was built, and leaves the network as it was found.
+func (r *restorer) undo() {
+	for pid, seed := range r.tree.seeds {
+		if threads := r.threads[pid]; len(threads) > 1 {
+			tracee.KillThreads(threads)
+		} else {
+			seed.Kill()
+		}
+	}
+	for _, s := range r.tree.stand {
+		s.seed.Kill()
+	}
+	if r.locked {
+		if err := netlock.Unlock(r.state.NetLock); err != nil {
+			r.options.Progress("the network lock "+r.state.NetLock+" could not be removed: "+err.Error(), 0, 0)
+		}
+	}
+	r.memory.Undo()
+}
+
+func (r *restorer) countBytes() {
+	total := int64(0)
+	for _, p := range r.state.Processes {
+		total += p.Memory.FOAM.Stored()
+	}
+	for _, m := range r.state.Memories {
+		total += m.FOAM.Stored()
+	}
+	r.report.Bytes = total
+	r.moved = counter(func(done int64) { r.options.Progress("contents", done, total) })
+}
+
+// live calls do for every process that is not a zombie.
+func (r *restorer) live(do func(p *image.Process, s *tracee.Seed) error) error {
+	for i := range r.state.Processes {
+		p := &r.state.Processes[i]
+		seed, ok := r.tree.seeds[p.PID]
+		if !ok {
+			continue
+		}
+		if err := do(p, seed); err != nil {
+			return fmt.Errorf("restore pid %d (%s): %w", p.PID, p.Comm, err)
+		}
+	}
+	return nil
+}

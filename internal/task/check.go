@@ -1,0 +1,30 @@
+package task
+
+import (
+	"fmt"
+
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
+)
+
+// Check refuses processes with state that cannot be restored. The process may be running.
+func Check(pid int) error {
+	tids, err := procfs.Threads(pid)
+	if err != nil {
+		return fmt.Errorf("threads of pid %d: %w", pid, err)
+	}
+	for _, tid := range tids {
+		st, err := procfs.ReadStatus(tid)
+		if err != nil {
+			return fmt.Errorf("status of task %d: %w", tid, err)
+		}
+		if st.Seccomp != 0 {
+			return refuse.Errorf("pid %d (%s): thread %d runs under seccomp (mode %d), which cannot be checkpointed; start the application without a seccomp filter (systemd: SystemCallFilter=, RestrictAddressFamilies= and the like)",
+				pid, st.Name, tid, st.Seccomp)
+		}
+		if tid == pid && st.State == 'Z' && len(tids) > 1 {
+			return refuse.Errorf("pid %d (%s): its main thread has exited while other threads live on, which cannot be checkpointed", pid, st.Name)
+		}
+	}
+	return nil
+}
