@@ -43,6 +43,13 @@ func encodeState(st *State) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the state: %w", err)
 	}
+	// What nobody can read must fail now, not at restore.
+	if len(data) > maxMetadata {
+		return nil, fmt.Errorf("the state takes %d MiB, and no image may have more than %d MiB", len(data)>>20, maxMetadata>>20)
+	}
+	if err := decoder.Wellformed(data); err != nil {
+		return nil, fmt.Errorf("the state is too large for an image: %w", err)
+	}
 	return data, nil
 }
 

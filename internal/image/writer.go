@@ -103,7 +103,7 @@ func vacate(dir string) error {
 	if !exists(filepath.Join(dir, partialName)) {
 		return fmt.Errorf("%s: the directory is not empty, and what is there is no image; choose another one: %w", dir, ErrExists)
 	}
-	return wipe(dir)
+	return wipe(dir, func(string) {})
 }
 
 func exists(path string) bool {
@@ -267,7 +267,7 @@ func (w *Writer) Abort() error {
 	if w.partial == nil {
 		return nil
 	}
-	err := erase(w.dir)
+	err := erase(w.dir, w.reach)
 	w.partial.Close()
 	w.partial = nil
 	if w.made && err == nil {
@@ -278,7 +278,9 @@ func (w *Writer) Abort() error {
 
 // Remove deletes the image in dir, complete or not, and the directory. At no moment does it leave something restorable with parts
 // missing. ErrNotImage if there is neither manifest nor a trace of one, ErrBusy if it is being written.
-func Remove(dir string) error {
+func Remove(dir string) error { return remove(dir, func(string) {}) }
+
+func remove(dir string, reach func(step string)) error {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
 		return reject(ErrNotImage, "%s: there is no image directory", dir)
@@ -289,28 +291,30 @@ func Remove(dir string) error {
 	if !exists(filepath.Join(dir, manifestName)) && !exists(filepath.Join(dir, partialName)) {
 		return reject(ErrNotImage, "%s: the directory has no manifest and is no image; nothing was removed", dir)
 	}
-	if err := wipe(dir); err != nil {
+	if err := wipe(dir, reach); err != nil {
 		return err
 	}
 	return os.Remove(dir)
 }
 
 // wipe empties an image directory that no other process is writing to.
-func wipe(dir string) error {
+func wipe(dir string, reach func(step string)) error {
 	f, err := claim(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return erase(dir)
+	reach("claimed for removal")
+	return erase(dir, reach)
 }
 
 // erase deletes all files in an image directory: the manifest first, so that there is no image any more; the mark of an incomplete
 // one last, so that the rest can be recognised and erased later.
-func erase(dir string) error {
+func erase(dir string, reach func(step string)) error {
 	if err := os.Remove(filepath.Join(dir, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	reach("manifest removed")
 	if err := syncDir(dir); err != nil {
 		return err
 	}
@@ -325,12 +329,14 @@ func erase(dir string) error {
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
+		reach("removed " + e.Name())
 	}
 	err = os.Remove(filepath.Join(dir, partialName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	reach("emptied")
+	return nil
 }
 
 // writeFile writes a new file durably.
