@@ -12,6 +12,7 @@ go_wanted=1.26
 needs='
 /usr/bin/qemu-system-x86_64   qemu-system-x86
 /usr/share/seabios/bios.bin   seabios
+/usr/share/ovmf/OVMF.fd       ovmf
 /usr/bin/memcached            memcached
 /usr/bin/redis-server         redis-server
 /usr/bin/redis-cli            redis-tools
@@ -24,6 +25,9 @@ needs='
 /usr/sbin/nft                 nftables
 /usr/bin/make                 make
 /usr/bin/git                  git
+/usr/bin/xz                   xz-utils
+/usr/bin/lz4                  lz4
+/usr/bin/zstd                 zstd
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 '
 

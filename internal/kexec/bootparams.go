@@ -22,6 +22,7 @@ const (
 	offEFIInfo         = 0x1c0 // struct efi_info
 	offEFIInfoEnd      = 0x1e0
 	offE820Entries     = 0x1e8 // u8
+	offSecureBoot      = 0x1ec // u8
 	offE820Table       = 0x2d0 // struct boot_e820_entry[128]
 )
 
@@ -32,7 +33,7 @@ type inherited struct {
 	screenInfo [offScreenInfoEnd - offScreenInfo]byte // the console that the firmware set up
 	edidInfo   [offEDIDInfoEnd - offEDIDInfo]byte     // the monitor behind it
 	acpiRSDP   uint64
-	efi        bool // the machine was booted by EFI
+	efi        *efiMachine // nil: the machine was booted by BIOS
 }
 
 // readInherited reads the boot_params of the running kernel.
@@ -41,19 +42,22 @@ func readInherited() (*inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the boot parameters of the running kernel: %w", ErrUnsupportedMachine, err)
 	}
-	return parseInherited(page)
+	return parseInherited(page, efiDir)
 }
 
-func parseInherited(page []byte) (*inherited, error) {
+func parseInherited(page []byte, efiDir string) (*inherited, error) {
 	if len(page) != bootParamsSize {
 		return nil, fmt.Errorf("%w: %s has %d bytes instead of %d", ErrUnsupportedMachine, runningBootParams, len(page), bootParamsSize)
 	}
 	in := &inherited{acpiRSDP: binary.LittleEndian.Uint64(page[offACPIRSDP:])}
 	copy(in.screenInfo[:], page[offScreenInfo:])
 	copy(in.edidInfo[:], page[offEDIDInfo:])
-	// efi_loader_signature is "EL64" or "EL32".
-	in.efi = page[offEFIInfo] != 0
-	return in, nil
+	if page[offEFIInfo] == 0 {
+		return in, nil
+	}
+	var err error
+	in.efi, err = readEFI(page, efiDir)
+	return in, err
 }
 
 // bootParams are the answers to all that a kernel asks its boot loader.
@@ -64,6 +68,7 @@ type bootParams struct {
 	initrd    Range // empty: no initrd
 	cmdLine   uint64
 	setupData uint64 // physical address of the first one, 0: none
+	efiMap    uint64 // physical address of the EFI memory map, where there is one
 }
 
 // encode returns the zero page.
@@ -73,6 +78,10 @@ func (p *bootParams) encode() []byte {
 	copy(page[offScreenInfo:], p.inherited.screenInfo[:])
 	copy(page[offEDIDInfo:], p.inherited.edidInfo[:])
 	le.PutUint64(page[offACPIRSDP:], p.inherited.acpiRSDP)
+
+	if p.inherited.efi != nil {
+		p.inherited.efi.put(page, p.efiMap)
+	}
 
 	copy(page[offSetupSects:], p.header.raw)
 	page[offTypeOfLoader] = typeOfLoaderOther
@@ -97,6 +106,7 @@ func putSplit(page []byte, low, high int, n uint64) {
 // Types of struct setup_data, arch/x86/include/uapi/asm/setup_data.h.
 const (
 	setupE820Ext = 1
+	setupEFI     = 4
 	setupRNGSeed = 9
 
 	setupDataHeader = 16 // u64 next, u32 type, u32 len
@@ -130,8 +140,11 @@ func encodeSetupData(items []setupData, address uint64) (list []byte, first uint
 }
 
 // extraData is what goes into setup_data.
-func extraData(memory MemoryMap, seed []byte) []setupData {
+func extraData(memory MemoryMap, efi *efiMachine, seed []byte) []setupData {
 	items := []setupData{{setupRNGSeed, seed}}
+	if efi != nil {
+		items = append(items, setupData{setupEFI, efi.setupData()})
+	}
 	if len(memory) > e820TableMax {
 		items = append(items, setupData{setupE820Ext, memory[e820TableMax:].encode()})
 	}

@@ -36,7 +36,7 @@ func prepare(opts Options) (*Plan, error) {
 	if err := errors.Join(imageErr, initrdErr, memoryErr, inheritedErr); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkFit(im, in), checkCmdLine(opts.CmdLine, im.header.cmdLineSize)); err != nil {
+	if err := errors.Join(checkFit(im), checkCmdLine(opts.CmdLine, im.header.cmdLineSize)); err != nil {
 		return nil, err
 	}
 
@@ -105,10 +105,7 @@ func checkCmdLine(line string, limit uint64) error {
 }
 
 // checkFit tells whether the kernel can be started from the state that this machine is in.
-func checkFit(im *Image, in *inherited) error {
-	if in.efi {
-		return fmt.Errorf("%w: it was booted by EFI, and passing the EFI tables on is not implemented; boot it by BIOS", ErrUnsupportedMachine)
-	}
+func checkFit(im *Image) error {
 	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return err

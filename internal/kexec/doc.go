@@ -18,5 +18,5 @@
 // Invariants: nothing is placed in the first megabyte or in memory that the firmware keeps; the kernel owns as much memory as its header asks for, so that
 // neither initrd nor boot parameters are overwritten; damaged images are refused by Check and never panic.
 //
-// Not supported, and refused: machines booted by EFI.
+// Machines booted by EFI keep their runtime services. Refused: EFI whose runtime services the running kernel does not use, and 32-bit EFI.
 package kexec

@@ -3,6 +3,7 @@ package kexec_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -30,12 +31,14 @@ type guest struct {
 
 var lines = []string{"6.1", "6.12"}
 
-func startGuest(t *testing.T) *guest {
+// startGuest boots 6.1, by SeaBIOS if firmware is "".
+func startGuest(t *testing.T, firmware string, modules ...string) *guest {
 	t.Helper()
 	g := &guest{boots: 1, kernel: map[string]string{}, initrd: map[string]string{}}
 	root := vm.Initramfs{
-		Init:  vmtest.Build(t, "./cmd/guest-init"),
-		Files: map[string]string{"/bin/next": vmtest.Build(t, "./internal/kexec/testdata/next")},
+		Modules: append(slices.Clone(vm.DefaultModules), modules...),
+		Init:    vmtest.Build(t, "./cmd/guest-init"),
+		Files:   map[string]string{"/bin/next": vmtest.Build(t, "./internal/kexec/testdata/next")},
 	}
 	disk := t.TempDir()
 	for _, line := range slices.Backward(lines) {
@@ -46,7 +49,7 @@ func startGuest(t *testing.T) *guest {
 		}
 	}
 	g.Guest = vmtest.Start(t, vm.Config{
-		Kernel: root.Kernel, Initramfs: vmtest.Initramfs(t, root), Disk: vmtest.Disk(t, 256, disk), MemoryMB: 768,
+		Kernel: root.Kernel, Initramfs: vmtest.Initramfs(t, root), Disk: vmtest.Disk(t, 256, disk), MemoryMB: 768, Firmware: firmware,
 	})
 	return g
 }
@@ -83,54 +86,85 @@ func (g *guest) machine(t *testing.T) string {
 		dmesg | grep -E 'ACPI: (RSDP|FACP|APIC)' | sed 's/^.*ACPI/ACPI/'`)
 }
 
+// hop is a jump into a kernel.
+type hop struct {
+	line  string
+	route kexec.Route
+}
+
+// jump loads and starts the next kernel, waits for it, and returns how it came up.
+func (g *guest) jump(t *testing.T, to hop, cmdLine string) vm.Boot {
+	t.Helper()
+	a := g.next(t, nil, "load", "-kernel", g.kernel[to.line], "-initrd", g.initrd[to.line], "-cmdline", cmdLine, "-route", string(to.route))
+	if a.Error != "" {
+		t.Fatal(a.Error)
+	}
+	route := to.route
+	if route == "" {
+		route = kexec.RouteVmlinux
+	}
+	if a.Plan.Route != route || a.Plan.Version != vmtest.Kernel(t, to.line).Release || len(a.Plan.Notes) != 0 {
+		t.Errorf("plan: %+v", a.Plan)
+	}
+	if r, err := g.Run(t.Context(), "next", "jump"); !errors.Is(err, vm.ErrRebooted) {
+		t.Fatalf("jump: %+v, %v", r, err)
+	}
+	g.boots++
+	boot, err := g.WaitBoot(t.Context(), g.boots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if boot.Release != a.Plan.Version || boot.Trouble != "" {
+		t.Errorf("boot %d: runs %s instead of %s, trouble %q", g.boots, boot.Release, a.Plan.Version, boot.Trouble)
+	}
+	t.Logf("boot %d: %s by %s, init at %.2f s", g.boots, boot.Release, a.Plan.Route, boot.InitUptime)
+	return boot
+}
+
 // TestKernelsStartEachOther goes through both kernels, with and without a change of version, on both routes, in one chain: whatever a jump lost
 // would be missing for good.
 func TestKernelsStartEachOther(t *testing.T) {
-	g := startGuest(t)
+	g := startGuest(t, "")
 	before := g.machine(t)
 	cmdLine := g.sh(t, "cat /proc/cmdline")
-	for n, hop := range []struct {
-		line  string
-		route kexec.Route
-	}{
-		{"6.12", ""}, {"6.12", ""}, {"6.1", ""}, {"6.1", ""}, {"6.12", kexec.RouteBzImage}, {"6.1", kexec.RouteBzImage},
-	} {
-		line := cmdLine + " kup.test.hop=" + string(rune('a'+n))
-		a := g.next(t, nil, "load", "-kernel", g.kernel[hop.line], "-initrd", g.initrd[hop.line], "-cmdline", line, "-route", string(hop.route))
-		if a.Error != "" {
-			t.Fatal(a.Error)
-		}
-		want := hop.route
-		if want == "" {
-			want = kexec.RouteVmlinux
-		}
-		if a.Plan.Route != want || a.Plan.Version != vmtest.Kernel(t, hop.line).Release || len(a.Plan.Notes) != 0 {
-			t.Errorf("plan: %+v", a.Plan)
-		}
-		if r, err := g.Run(t.Context(), "next", "jump"); !errors.Is(err, vm.ErrRebooted) {
-			t.Fatalf("jump: %+v, %v", r, err)
-		}
-		g.boots++
-		boot, err := g.WaitBoot(t.Context(), g.boots)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if boot.Release != a.Plan.Version || boot.Trouble != "" {
-			t.Errorf("hop %d to %s: runs %s, trouble %q", n, a.Plan.Version, boot.Release, boot.Trouble)
-		}
+	for n, to := range []hop{{"6.12", ""}, {"6.12", ""}, {"6.1", ""}, {"6.1", ""}, {"6.12", kexec.RouteBzImage}, {"6.1", kexec.RouteBzImage}} {
+		line := fmt.Sprintf("%s kup.test.hop=%d", cmdLine, n)
+		g.jump(t, to, line)
 		if got := g.sh(t, "cat /proc/cmdline"); got != line {
 			t.Errorf("command line %q, want %q", got, line)
 		}
 		if diff := cmp.Diff(before, g.machine(t)); diff != "" {
 			t.Errorf("hop %d: the machine looks different: %s", n, diff)
 		}
-		t.Logf("hop %d: %s by %s, init at %.2f s", n, boot.Release, a.Plan.Route, boot.InitUptime)
+	}
+}
+
+// TestEFIFirmwareServesEachKernel calls the firmware under each kernel: its variables are read by its own code, at the virtual addresses of the first kernel.
+func TestEFIFirmwareServesEachKernel(t *testing.T) {
+	g := startGuest(t, "/usr/share/ovmf/OVMF.fd", "efivarfs")
+	firmware := func() string {
+		return g.sh(t, `mountpoint -q /sys/firmware/efi/efivars || mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+			ls /sys/firmware/efi/efivars && cat /sys/firmware/efi/efivars/Boot0* | sha256sum && cat /sys/firmware/efi/runtime-map/*/*`)
+	}
+	machine, efi := g.machine(t), firmware()
+	if !strings.Contains(efi, "BootOrder") {
+		t.Fatalf("no EFI variables: %q", efi)
+	}
+	cmdLine := g.sh(t, "cat /proc/cmdline")
+	for _, to := range []hop{{"6.12", ""}, {"6.1", ""}, {"6.1", kexec.RouteBzImage}} {
+		g.jump(t, to, cmdLine)
+		if diff := cmp.Diff(machine, g.machine(t)); diff != "" {
+			t.Errorf("boot %d: the machine looks different: %s", g.boots, diff)
+		}
+		if diff := cmp.Diff(efi, firmware()); diff != "" {
+			t.Errorf("boot %d: the firmware answers differently: %s", g.boots, diff)
+		}
 	}
 }
 
 // TestObstaclesAreNamed sets up each obstacle in a guest. The last ones cannot be undone before a reboot.
 func TestObstaclesAreNamed(t *testing.T) {
-	g := startGuest(t)
+	g := startGuest(t, "")
 	good := []string{"-kernel", g.kernel["6.12"], "-initrd", g.initrd["6.12"], "-cmdline", "quiet"}
 
 	a := g.next(t, nil, append([]string{"check"}, good...)...)

@@ -37,6 +37,11 @@ type cargo struct {
 // place finds memory for c and writes what depends on addresses. entry is where the trampoline lies.
 func place(c *cargo) (segments []Segment, entry uint64, err error) {
 	free := c.memory.RAM().Minus(Range{0, lowMemoryEnd})
+	if c.inherited.efi != nil {
+		for _, r := range c.inherited.efi.reserved() {
+			free = free.Minus(r)
+		}
+	}
 	if c.header.xLoadFlags&xlfLoadAbove4G == 0 {
 		free = free.Within(Range{0, end32})
 	}
@@ -82,12 +87,17 @@ func placeInitrd(free Ranges, c *cargo) (Range, bool) {
 	return free.Within(Range{end32, math.MaxUint64}).FindSpace(size, pageSize)
 }
 
-// placeBoot writes the segment that belongs to nobody else: the trampoline's page, boot_params, setup_data, command line.
+// placeBoot writes the segment that belongs to nobody else: the trampoline's page, boot_params, setup_data, EFI memory map, command line.
 func placeBoot(free Ranges, c *cargo, params bootParams, entry uint64) (Segment, error) {
-	items := extraData(c.memory, c.seed)
+	items := extraData(c.memory, c.inherited.efi, c.seed)
 	list, _ := encodeSetupData(items, 0)
+	var efiMap []byte
+	if c.inherited.efi != nil {
+		efiMap = c.inherited.efi.memoryMap()
+	}
 	const listOffset = trampolineSize + bootParamsSize
-	cmdLineOffset := uint64(listOffset + len(list))
+	efiMapOffset := uint64(listOffset + len(list))
+	cmdLineOffset := efiMapOffset + uint64(len(efiMap))
 	size := alignUp(cmdLineOffset+uint64(len(c.cmdLine))+1, pageSize)
 	at, ok := free.FindSpace(size, pageSize)
 	if !ok {
@@ -95,10 +105,12 @@ func placeBoot(free Ranges, c *cargo, params bootParams, entry uint64) (Segment,
 	}
 
 	list, params.setupData = encodeSetupData(items, at.Start+listOffset)
+	params.efiMap = at.Start + efiMapOffset
 	params.cmdLine = at.Start + cmdLineOffset
 	data := trampoline(at.Start, entry, at.Start+trampolineSize)
 	data = append(data, params.encode()...)
 	data = append(data, list...)
+	data = append(data, efiMap...)
 	data = append(data, c.cmdLine...)
 	data = append(data, 0)
 	return Segment{"boot", at, data}, nil

@@ -27,6 +27,7 @@ type Config struct {
 	Disk      string // path of what CreateDisk made; empty: no disk
 	Net       *Net   // nil: no network
 	Log       string // the console's log is appended to this file
+	Firmware  string // path of a firmware image, as OVMF.fd for EFI; empty: SeaBIOS
 }
 
 const qemuProgram = "qemu-system-x86_64"
@@ -131,6 +132,9 @@ func (c Config) arguments(agentSocket string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=agent,path=" + escape(agentSocket), "-serial", "chardev:agent",
+	}
+	if c.Firmware != "" {
+		args = append(args, "-bios", c.Firmware)
 	}
 	if c.Disk != "" {
 		// unsafe: only the host's own crash could lose what the guest wrote.
