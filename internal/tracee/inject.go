@@ -1,0 +1,281 @@
+package tracee
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/kernel"
+)
+
+const (
+	pageSize    = 4096
+	maxArea     = 16 << 20 // bytes
+	cleanupSize = pageSize // room for the clean-up table, at the end of the area
+)
+
+// Injection makes a frozen thread execute tables of system calls, and heals itself: if kup dies, at any instant, the thread executes
+// what Cleanup armed, unmaps the area, puts back its signal mask and registers, and goes on as if nothing had happened. See the drawing in
+// the package comment.
+//
+// The system calls must not sleep for long, change the thread's signal mask, or replace its memory. A process has room for at least two open
+// injections, of different threads.
+type Injection struct {
+	task   *Task
+	slot   int
+	record record
+	size   int // of the area's part for tables
+}
+
+// Inject opens an injection into a frozen thread, with an area of at least size bytes. The thread's own state is untouched at any
+// time, memory below its stack pointer included.
+func (t *Task) Inject(size int) (*Injection, error) {
+	p := t.process
+	switch {
+	case t.Exited:
+		return nil, fmt.Errorf("%v has exited: nothing can be executed in it", t)
+	case t.injection != nil:
+		return nil, fmt.Errorf("%v: an injection is open already", t)
+	}
+	if err := p.prepare(); err != nil {
+		return nil, err
+	}
+	sig, err := t.stopSignal()
+	if err != nil {
+		return nil, err
+	}
+	i := &Injection{task: t}
+	if i.slot, err = p.vdso.take(i); err != nil {
+		return nil, fmt.Errorf("%v: %w", t, err)
+	}
+	if err := i.open(size, sig); err != nil {
+		p.vdso.records[i.slot] = nil
+		return nil, err
+	}
+	t.injection = i
+	return i, nil
+}
+
+func (i *Injection) open(size int, sig kernel.Signal) error {
+	t := i.task
+	length := (areaTable + size + cleanupSize + pageSize - 1) &^ (pageSize - 1)
+	addr, err := t.process.areaAddr(i.slot, uint64(length))
+	if err != nil {
+		return err
+	}
+	i.size = length - areaTable - cleanupSize
+	i.record = record{addr: t.process.vdso.record(i.slot), area: addr, length: uint64(length), tid: t.TID, signal: sig,
+		regs: t.Regs, mask: t.SigMask, caught: t.process.caught}
+	if _, err := t.process.mem.WriteAt(i.record.bytes(), int64(i.record.addr)); err != nil {
+		return fmt.Errorf("%v: write to the [vdso] at %#x: %w", t, i.record.addr, err)
+	}
+	crashPoint("record written")
+	regs := i.record.enter(t.process.vdso.blob())
+	// First the registers: from then on the thread finds its way home, which restores the mask too.
+	if err := kernel.PtraceSetRegs(t.TID, &regs); err != nil {
+		return i.died(err)
+	}
+	crashPoint("registers set")
+	if err := kernel.PtraceSetSigMask(t.TID, ^signalBit(sig)); err != nil {
+		return i.died(err)
+	}
+	crashPoint("mask set")
+	if err := i.resume(); err != nil {
+		return err
+	}
+	crashPoint("area mapped")
+	if regs, err = kernel.PtraceGetRegs(t.TID); err != nil {
+		return i.died(err)
+	}
+	if regs.R13 != addr {
+		if err := i.goHome(); err != nil {
+			return err
+		}
+		errno := kernel.Errno(-int64(regs.R13))
+		return fmt.Errorf("%v: map %d bytes in it: %w; raise its limits for address space and locked memory, or the system's for memory", t, length, errno)
+	}
+	return nil
+}
+
+// resume lets the thread run to its next stop.
+func (i *Injection) resume() error {
+	t := i.task
+	for {
+		if err := kernel.PtraceCont(t.TID, 0); err != nil {
+			return i.died(err)
+		}
+		crashPoint("running")
+		_, status, err := kernel.Wait(t.TID, false)
+		if err != nil {
+			return fmt.Errorf("%v: wait: %w", t, err)
+		}
+		if status.Exited() || status.Signaled() {
+			t.stopped = false
+			return fmt.Errorf("%v was killed while kup was working on it (wait status %#x)", t, uint32(status))
+		}
+		sig, event := status.StopSignal(), int(status)>>16
+		switch {
+		case event != 0:
+			// A stopped process reports more than once that it is.
+		case sig == i.record.signal:
+			i.holdForeign()
+			return nil
+		case sig == kernel.SIGSTOP:
+			t.process.held = true // it cannot be blocked; it is sent again at the end
+		default:
+			return fmt.Errorf("%v: unexpected %v while kup was working on it", t, sig)
+		}
+	}
+}
+
+// holdForeign notes a signal that is not ours but would be pending now if we had not unblocked it.
+func (i *Injection) holdForeign() {
+	const tkilled = -6 // SI_TKILL
+	t := i.task
+	if t.SigMask&signalBit(i.record.signal) == 0 {
+		return // it would have been ignored
+	}
+	info, err := kernel.PtraceGetSigInfo(t.TID)
+	if err != nil {
+		return
+	}
+	code, sender := int32(binary.LittleEndian.Uint32(info[8:])), int(binary.LittleEndian.Uint32(info[16:]))
+	if code != tkilled || sender != t.PID {
+		t.held |= signalBit(i.record.signal)
+	}
+}
+
+func (i *Injection) died(err error) error {
+	if errors.Is(err, kernel.ESRCH) {
+		return fmt.Errorf("%v was killed while kup was working on it: %w", i.task, err)
+	}
+	return fmt.Errorf("%v: %w", i.task, err)
+}
+
+// PID is the process that executes the calls.
+func (i *Injection) PID() int { return i.task.PID }
+
+// Task is the thread that executes the calls.
+func (i *Injection) Task() *Task { return i.task }
+
+// Area is where tables stand.
+func (i *Injection) Area() (addr uint64, size int) { return i.record.area + areaTable, i.size }
+
+// Execute executes a table, see Remote. If kup dies after the thread has begun, the thread executes it to its end and then goes home.
+func (i *Injection) Execute(mem []byte, count int) error {
+	t := i.task
+	if t.injection != i {
+		return fmt.Errorf("%v: the injection is closed", t)
+	}
+	if err := kernel.WriteMemory(t.TID, i.record.area+areaTable, mem); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	crashPoint("table written")
+	if err := i.poke(areaCount, uint64(count)); err != nil {
+		return err
+	}
+	crashPoint("batch ready")
+	head := areaTable - areaCount
+	result := make([]byte, head+len(mem))
+	for {
+		if err := i.resume(); err != nil {
+			return err
+		}
+		crashPoint("batch executed")
+		if err := kernel.ReadMemory(t.TID, i.record.area+areaCount, result); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		if binary.LittleEndian.Uint64(result) == 0 {
+			copy(mem, result[head:])
+			return nil
+		}
+		// The stop came from somebody else's signal.
+	}
+}
+
+func (i *Injection) poke(offset int, word uint64) error {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], word)
+	if err := kernel.WriteMemory(i.task.TID, i.record.area+uint64(offset), b[:]); err != nil {
+		return fmt.Errorf("%v: %w", i.task, err)
+	}
+	return nil
+}
+
+// Cleanup returns an empty batch. Its Run arms the calls instead of executing them, and replaces those armed before: the thread executes them
+// at Close, or by itself if kup dies. Arm what undoes a batch before that batch, naming descriptors and addresses that are still free: undoing what
+// has not happened then fails harmlessly. There is room for about fifty calls.
+func (i *Injection) Cleanup() *Batch { return NewBatch(&cleanup{i}) }
+
+type cleanup struct{ injection *Injection }
+
+func (c *cleanup) PID() int { return c.injection.PID() }
+
+func (c *cleanup) Area() (addr uint64, size int) {
+	return c.injection.record.area + uint64(c.offset()), cleanupSize
+}
+
+func (c *cleanup) offset() int { return int(c.injection.record.length) - cleanupSize }
+
+func (c *cleanup) Execute(mem []byte, count int) error {
+	i := c.injection
+	if err := i.poke(areaCleanN, 0); err != nil {
+		return err
+	}
+	addr, _ := c.Area()
+	if err := kernel.WriteMemory(i.task.TID, addr, mem); err != nil {
+		return fmt.Errorf("%v: %w", i.task, err)
+	}
+	if err := i.poke(areaCleanAt, uint64(c.offset())); err != nil {
+		return err
+	}
+	crashPoint("clean-up written")
+	if err := i.poke(areaCleanN, uint64(count)); err != nil {
+		return err
+	}
+	crashPoint("clean-up armed")
+	return nil
+}
+
+// Close executes the clean-up, removes the area and puts the thread back to where it was frozen.
+func (i *Injection) Close() error {
+	t := i.task
+	if t.injection != i {
+		return nil
+	}
+	t.injection = nil
+	for home := t.process.vdso.blob() + blobHome; ; {
+		if err := i.resume(); err != nil {
+			return err
+		}
+		regs, err := kernel.PtraceGetRegs(t.TID)
+		if err != nil {
+			return i.died(err)
+		}
+		if regs.Rip == home {
+			break
+		}
+	}
+	crashPoint("area gone")
+	if err := i.goHome(); err != nil {
+		return err
+	}
+	t.process.vdso.records[i.slot] = nil
+	return nil
+}
+
+// goHome puts back the thread's own mask and registers, in this order: with its own registers only, it could not restore the
+// mask any more.
+func (i *Injection) goHome() error {
+	t := i.task
+	if err := kernel.PtraceSetSigMask(t.TID, t.SigMask); err != nil {
+		return i.died(err)
+	}
+	crashPoint("mask put back")
+	if err := kernel.PtraceSetRegs(t.TID, &t.Regs); err != nil {
+		return i.died(err)
+	}
+	t.moved = false
+	crashPoint("registers put back")
+	return nil
+}
