@@ -15,6 +15,7 @@ import (
 
 	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/vmtest"
+	"github.com/kup-project/kup/internal/vm/wire"
 )
 
 func TestGuestBootsAndRunsCommands(t *testing.T) {
@@ -42,25 +43,16 @@ func TestGuestBootsAndRunsCommands(t *testing.T) {
 	}
 }
 
-// memcachedGuest boots a guest on the wire with memcached in its initramfs.
-func memcachedGuest(t *testing.T, line string, wire *vm.Net, disk string) *vm.Guest {
-	t.Helper()
-	k := vmtest.Kernel(t, line)
-	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k, Programs: []string{"/usr/bin/memcached", "/bin/bash"}})
-	return vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, Net: wire, Disk: disk})
-}
-
 func TestHostTalksToMemcachedInGuest(t *testing.T) {
-	wire := vmtest.Net(t)
-	g := memcachedGuest(t, "6.12", wire, "")
+	network := vmtest.Net(t)
+	k := vmtest.Kernel(t, "6.12")
+	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k, Programs: []string{"/usr/bin/memcached"}})
+	g := vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, Net: network})
 	if _, err := g.Output(t.Context(), "memcached", "-d", "-u", "memcache", "-l", vm.GuestAddr+","+vm.GuestAddr6); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Output(t.Context(), "bash", "-c", "until cat < <(pidof memcached); do sleep 0.05; done"); err != nil {
-		t.Fatal(err)
-	}
 	for _, address := range []string{vm.GuestAddr + ":11211", "[" + vm.GuestAddr6 + "]:11211"} {
-		conn := dialUntilUp(t, wire, address)
+		conn := dialUntilUp(t, network, address)
 		defer conn.Close()
 		if _, err := io.WriteString(conn, "set k 0 0 5\r\nhello\r\nget k\r\nquit\r\n"); err != nil {
 			t.Fatal(err)
@@ -73,11 +65,11 @@ func TestHostTalksToMemcachedInGuest(t *testing.T) {
 }
 
 // dialUntilUp connects to a server that is just starting.
-func dialUntilUp(t *testing.T, wire *vm.Net, address string) net.Conn {
+func dialUntilUp(t *testing.T, network *vm.Net, address string) net.Conn {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		conn, err := wire.Dial(ctx, "tcp", address)
+		conn, err := network.Dial(ctx, "tcp", address)
 		cancel()
 		if err == nil {
 			return conn
@@ -117,7 +109,7 @@ func TestDiskKeepsFilesFromGuestToGuest(t *testing.T) {
 func TestFilesTravelToGuestAndBack(t *testing.T) {
 	k := vmtest.Kernel(t, "6.12")
 	g := vmtest.Start(t, vm.Config{Kernel: k, Initramfs: vmtest.Initramfs(t, vm.Initramfs{Kernel: k})})
-	content := make([]byte, 1<<20+17)
+	content := make([]byte, 3*wire.ChunkSize+17)
 	if _, err := rand.Read(content); err != nil {
 		t.Fatal(err)
 	}
@@ -133,17 +125,17 @@ func TestFilesTravelToGuestAndBack(t *testing.T) {
 	if err := g.Push(t.Context(), path, "/run/new/file"); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("push of 1 MB: %v", time.Since(began))
-	if got, err := g.Output(t.Context(), "stat", "-c", "%a %Y %s", "/run/new/file"); err != nil || got != "751 1234567890 1048593\n" {
+	t.Logf("push of 96 KB: %v", time.Since(began))
+	if got, err := g.Output(t.Context(), "stat", "-c", "%a %Y %s", "/run/new/file"); err != nil || got != "751 1234567890 98321\n" {
 		t.Errorf("mode, time, size: %q, %v", got, err)
 	}
 	began = time.Now()
 	if got, err := g.ReadFile(t.Context(), "/run/new/file"); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("ReadFile: %d bytes, %v; want the %d that were pushed", len(got), err, len(content))
 	}
-	t.Logf("read of 1 MB: %v", time.Since(began))
-	r, err := g.RunCommand(t.Context(), vm.Command{Args: []string{"sh", "-c", "cat; cat; echo $X"}, Stdin: content[:99999], Env: []string{"X=y"}})
-	if err != nil || r.Stdout != string(content[:99999])+"y\n" {
+	t.Logf("read of 96 KB: %v", time.Since(began))
+	r, err := g.RunCommand(t.Context(), vm.Command{Args: []string{"sh", "-c", "cat; cat; echo $X"}, Stdin: content[:54321], Env: []string{"X=y"}})
+	if err != nil || r.Stdout != string(content[:54321])+"y\n" {
 		t.Errorf("standard input came back as %d bytes, %v", len(r.Stdout), err)
 	}
 	if _, err := g.ReadFile(t.Context(), "/nowhere"); err == nil {
