@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,6 +62,7 @@ type Session struct {
 	frozen     *tracee.Frozen
 	injections map[int]*tracee.Injection // into the first thread of each live process
 	memory     memory.Capture
+	objects    *object.Capture
 }
 
 // leaderArea is the size of the scratch memory in the first thread of a process, bytes. It has room for taking back what a capture does to
@@ -283,9 +285,9 @@ func (s *Session) captureMappings() error {
 }
 
 func (s *Session) captureObjects() error {
-	err := object.CaptureAll(&object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
-		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }})
-	if err != nil {
+	s.objects = &object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
+		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }}
+	if err := object.CaptureAll(s.objects); err != nil {
 		return err
 	}
 	if len(netlock.Conns(s.state)) > 0 {
@@ -326,24 +328,43 @@ func (s *Session) Thaw() error {
 		err := s.frozen.Thaw()
 		s.frozen = nil
 		s.report.Frozen = time.Since(s.froze)
-		return err
+		return errors.Join(err, s.releaseSockets())
 	})
 }
 
 // Kill ends the application. The network must not answer for its connections while it is away: a lock is installed first, which a restore
-// removes.
+// removes. After an error nobody was ended and the image is gone.
 func (s *Session) Kill() error {
 	return s.timed("end", func() error {
-		if s.state.NetLock != "" {
-			if err := netlock.Lock(s.state.NetLock, netlock.Conns(s.state)); err != nil {
-				return err
-			}
+		if err := s.silence(); err != nil {
+			return errors.Join(err, image.Remove(s.writer.Dir()))
 		}
 		err := s.frozen.Kill()
 		s.frozen = nil
 		s.report.Frozen = time.Since(s.froze)
-		return err
+		return errors.Join(err, s.releaseSockets())
 	})
+}
+
+// silence makes the application's connections vanish without a word when their processes end.
+func (s *Session) silence() error {
+	if s.state.NetLock == "" {
+		return nil
+	}
+	if err := netlock.Lock(s.state.NetLock, netlock.Conns(s.state)); err != nil {
+		return err
+	}
+	if err := s.objects.SealNetwork(); err != nil {
+		return errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock))
+	}
+	return nil
+}
+
+func (s *Session) releaseSockets() error {
+	if s.objects == nil {
+		return nil
+	}
+	return s.objects.ReleaseSockets()
 }
 
 // Seal adds hashes of all contents to the committed image.
@@ -368,7 +389,7 @@ func (s *Session) State() *image.State { return s.state }
 func (s *Session) Abort() error {
 	var err error
 	if s.frozen != nil {
-		err = s.frozen.Thaw()
+		err = errors.Join(s.frozen.Thaw(), s.releaseSockets())
 		s.frozen = nil
 	}
 	s.Close()

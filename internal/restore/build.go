@@ -84,14 +84,14 @@ func (r *restorer) resume() error {
 	if err != nil {
 		return err
 	}
-	if err := r.objects.ReleaseNetwork(); err != nil {
-		return err
-	}
 	if r.state.NetLock != "" {
 		if err := netlock.Unlock(r.state.NetLock); err != nil {
 			return err
 		}
 		r.locked = false
+	}
+	if err := r.objects.ReleaseNetwork(); err != nil {
+		return err
 	}
 	return r.release()
 }
