@@ -29,6 +29,7 @@ const (
 	SoPeerCred     = unix.SO_PEERCRED
 	SoPassCred     = unix.SO_PASSCRED
 	SoMark         = unix.SO_MARK
+	SoLinger       = unix.SO_LINGER
 	SoLockFilter   = unix.SO_LOCK_FILTER
 	SoDetachFilter = unix.SO_DETACH_FILTER
 	SoZeroCopy     = unix.SO_ZEROCOPY
