@@ -18,7 +18,7 @@ type program struct {
 	cmd *exec.Cmd
 }
 
-// start runs command LOG FINISH in a session of its own and waits until it is ready.
+// start runs command LOG FINISH in a session of its own.
 func start(t *testing.T, command ...string) *program {
 	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "row-")
@@ -43,17 +43,28 @@ func start(t *testing.T, command ...string) *program {
 	}
 	p.pid = p.cmd.Process.Pid
 	t.Cleanup(func() { p.cleanup(t) })
-	eventually(t, fmt.Sprintf("%s ready", filepath.Base(command[0])), func() bool {
-		p.check(t)
-		if reaped(p.pid) {
-			t.Fatalf("pid %d ended before it was ready\n%s%s", p.pid, p.read("log"), p.read("output"))
-		}
-		return strings.Contains(p.read("log"), "ready\n")
-	})
+	return p
+}
+
+// waitReady waits until the program has set everything up, and logs what this machine lacks for it.
+func (p *program) waitReady(t *testing.T) {
+	t.Helper()
+	p.waitLog(t, "ready\n")
 	for _, probe := range regexp.MustCompile(`(?m)^lacks: .*`).FindAllString(p.read("log"), -1) {
 		t.Logf("this machine %s", probe)
 	}
-	return p
+}
+
+// waitLog waits for a text in the log.
+func (p *program) waitLog(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%q in the log of pid %d", text, p.pid), func() bool {
+		p.check(t)
+		if reaped(p.pid) {
+			t.Fatalf("pid %d ended too early\n%s%s", p.pid, p.read("log"), p.read("output"))
+		}
+		return strings.Contains(p.read("log"), text)
+	})
 }
 
 func (p *program) path(name string) string { return filepath.Join(p.dir, name) }
@@ -74,9 +85,10 @@ func (p *program) check(t *testing.T) {
 // value returns the number that follows "key " on a line of the log.
 func (p *program) value(t *testing.T, key string) int {
 	t.Helper()
+	p.waitLog(t, key+" ")
 	m := regexp.MustCompile(`(?m)^` + key + ` (\d+)$`).FindStringSubmatch(p.read("log"))
 	if m == nil {
-		t.Fatalf("no %q in the log:\n%s", key, p.read("log"))
+		t.Fatalf("no number after %q in the log:\n%s", key, p.read("log"))
 	}
 	n, err := strconv.Atoi(m[1])
 	if err != nil {

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // row is one program and what it needs around it.
 type row struct {
 	name   string
-	source string // programs/SOURCE.c; programs/SOURCE for Go
+	source string // programs/SOURCE.c; with its ending for a script; the package for Go
 	golang bool
 	flags  []string // for the compiler
 	// either: a clear refusal with the program untouched is as good as a faithful restore.
@@ -17,8 +18,9 @@ type row struct {
 	restless bool
 	// prepare sets up what the program needs of the machine.
 	prepare func(*testing.T)
-	// peer plays the other end, outside of the tree, from "ready" on. It returns what to call before the last checks.
-	// What it holds has seen the first restored run, so its rows have no second restore.
+	// peer plays the other end, outside of the tree. It talks to the program before that is ready, so it is the one to
+	// wait for it; it returns what to call before the last checks. What a peer holds has seen the first restored run,
+	// so such rows have no second restore.
 	peer func(*testing.T, *program) func()
 }
 
@@ -59,17 +61,12 @@ func TestTable(t *testing.T) {
 // startRow runs the row's program and lets it check itself for a while.
 func startRow(t *testing.T, r row) (p *program, stopPeer func()) {
 	t.Helper()
-	var binary string
-	if r.golang {
-		binary = buildGo(t, r.source)
-	} else {
-		binary = buildC(t, r.source, r.flags...)
-	}
-	p = start(t, binary)
+	p = start(t, r.command(t)...)
 	stopPeer = func() {}
 	if r.peer != nil {
 		stopPeer = r.peer(t, p)
 	}
+	p.waitReady(t)
 	time.Sleep(50 * time.Millisecond)
 	return p, stopPeer
 }
@@ -127,4 +124,20 @@ func refused(t *testing.T, r row, result result) bool {
 		t.Fatalf("kup checkpoint: exit code %d\n%s", result.code, result.output)
 	}
 	return false
+}
+
+// command builds the row's program and returns how to call it.
+func (r row) command(t *testing.T) []string {
+	t.Helper()
+	if r.golang {
+		return []string{buildGo(t, r.source)}
+	}
+	if filepath.Ext(r.source) == ".sh" {
+		script, err := filepath.Abs(filepath.Join("programs", r.source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{"bash", script}
+	}
+	return []string{buildC(t, r.source, r.flags...)}
 }

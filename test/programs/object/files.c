@@ -1,0 +1,62 @@
+// Regular files: offset, flags, append, close-on-exec, descriptions shared by dup and by fork, or opened again.
+#include "../check.h"
+
+static int fd, duplicate, again, append, readonly, writeonly;
+
+static int other(void *unused) {
+    (void)unused;
+    while (!finishing()) nap(5);
+    // The description is the parent's: its offset too.
+    UNTIL(lseek(fd, 0, SEEK_CUR) == 777, "the offset that the parent sets");
+    SYS(lseek(fd, 888, SEEK_SET));
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv);
+    char *path = work_path("file");
+    uint8_t content[10000], got[10000];
+    fill(content, sizeof content, 1);
+    fd = SYS(open(path, O_RDWR | O_CREAT | O_TRUNC, 0640));
+    SYS(write(fd, content, sizeof content));
+    SYS(lseek(fd, 1234, SEEK_SET));
+    duplicate = SYS(fcntl(fd, F_DUPFD_CLOEXEC, 150));
+    again = SYS(open(path, O_RDWR | O_NONBLOCK | O_NOATIME));
+    SYS(lseek(again, 4321, SEEK_SET));
+    append = SYS(open(work_path("appended"), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_SYNC, 0600));
+    readonly = SYS(open(path, O_RDONLY | O_CLOEXEC));
+    writeonly = SYS(open(path, O_WRONLY));
+    int direct = open(path, O_RDONLY | O_DIRECT), large = SYS(open(path, O_RDONLY));
+    SYS(lseek(large, 1LL << 40, SEEK_SET));
+    int flags[] = {fcntl(fd, F_GETFL), fcntl(again, F_GETFL), fcntl(append, F_GETFL), fcntl(readonly, F_GETFL), fcntl(writeonly, F_GETFL), fcntl(direct, F_GETFL)};
+    if (direct == -1) lacks("O_DIRECT on this file system (open gives EINVAL)");
+    pid_t pid = child(other, NULL);
+    ready();
+    while (!finishing()) {
+        CHECK_EQ("offset", 1234, lseek(fd, 0, SEEK_CUR));
+        CHECK_EQ("offset of the duplicate", 1234, lseek(duplicate, 0, SEEK_CUR));
+        CHECK_EQ("offset of the second description", 4321, lseek(again, 0, SEEK_CUR));
+        CHECK_EQ("offset beyond the end", 1LL << 40, lseek(large, 0, SEEK_CUR));
+        int now[] = {fcntl(fd, F_GETFL), fcntl(again, F_GETFL), fcntl(append, F_GETFL), fcntl(readonly, F_GETFL), fcntl(writeonly, F_GETFL), fcntl(direct, F_GETFL)};
+        for (int i = 0; i < 6; i++) CHECK_EQ("file status flags", flags[i], now[i]);
+        CHECK_EQ("close-on-exec", 0, fcntl(fd, F_GETFD));
+        CHECK_EQ("close-on-exec of the duplicate", FD_CLOEXEC, fcntl(duplicate, F_GETFD));
+        CHECK_EQ("close-on-exec of the read-only one", FD_CLOEXEC, fcntl(readonly, F_GETFD));
+        CHECK(write(readonly, "x", 1) == -1 && errno == EBADF, "a read-only descriptor can be written");
+        CHECK(read(writeonly, got, 1) == -1 && errno == EBADF, "a write-only descriptor can be read");
+        SYS(pread(again, got, sizeof got, 0));
+        CHECK(memcmp(content, got, sizeof got) == 0, "content of the file changed");
+        struct stat before, after;
+        SYS(fstat(append, &before));
+        SYS(write(append, "+", 1));
+        SYS(fstat(append, &after));
+        CHECK_EQ("size of the appended file", before.st_size + 1, after.st_size);
+        nap(5);
+    }
+    SYS(lseek(duplicate, 777, SEEK_SET));
+    CHECK_EQ("offset through the other descriptor", 777, lseek(fd, 0, SEEK_CUR));
+    CHECK_EQ("offset of the second description", 4321, lseek(again, 0, SEEK_CUR));
+    CHECK_EQ("exit code of the child", 0, exited(pid, "child"));
+    CHECK_EQ("offset that the child set", 888, lseek(fd, 0, SEEK_CUR));
+    return ok();
+}
