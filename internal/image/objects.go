@@ -10,6 +10,15 @@ type Regular struct {
 	Size    int64  `json:"size"`
 	Mtime   int64  `json:"mtime"`             // ns
 	Content string `json:"content,omitempty"` // of a file that was deleted while open: its bytes, a file in the image directory; the same name is the same inode
+
+	Locks []RecordLock `json:"locks,omitempty"` // open file description locks, F_OFD_SETLK
+}
+
+// RecordLock is a lock on the bytes [Start, Start+Len).
+type RecordLock struct {
+	Write bool  `json:"write"`
+	Start int64 `json:"start"`
+	Len   int64 `json:"len"` // 0: to the end of the file, wherever that is
 }
 
 // Device is a description of a character device that keeps no state per open file, such as /dev/null.
@@ -28,6 +37,8 @@ type Memfd struct {
 // PipeEnd is a description of a pipe or FIFO; its Flags say for reading, for writing, or both.
 type PipeEnd struct {
 	Pipe int `json:"pipe"` // Pipe.ID
+	// Waiting is a FIFO opened for reading that has had no writer since: poll(2) does not say POLLHUP of it.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 // Pipe is what the descriptions of one pipe or FIFO share.
@@ -68,6 +79,7 @@ type TimerFD struct {
 	Flags int    `json:"flags"` // of timerfd_settime(2): TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET
 	Ticks uint64 `json:"ticks"` // expiries not yet read
 	Time  ITimer `json:"time"`  // time left, whatever Flags say; 0 if disarmed or expired for good
+	Due   int64  `json:"due"`   // the moment by CLOCK_REALTIME of a timer armed for one, ns since 1970; else 0
 }
 
 // SignalFD is what signalfd(2) reads.

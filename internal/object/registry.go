@@ -38,4 +38,14 @@ type Handler struct {
 }
 
 // handlers is the registry, in the order in which files are rebuilt.
-var handlers = []*Handler{}
+var handlers = []*Handler{
+	regular,
+	device,
+	memfd,
+	pipe,
+	eventfd,
+	timerfd,
+	signalfd,
+	tcp,
+	epoll,
+}

@@ -1,0 +1,160 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
+)
+
+// Descriptor is one entry of a process's descriptor table.
+type Descriptor struct {
+	PID  int
+	FD   int
+	Comm string
+	Link string        // what /proc/PID/fd/FD points to: a path, "socket:[123]", "anon_inode:[eventpoll]"
+	Info procfs.FDInfo // /proc/PID/fdinfo/FD
+	Stat kernel.Stat   // of the file
+	// File is kup's own duplicate, which shares the open file description; -1 while the application runs.
+	File int
+}
+
+// String names the descriptor in messages.
+func (d *Descriptor) String() string { return fmt.Sprintf("pid %d (%s): fd %d", d.PID, d.Comm, d.FD) }
+
+// path leads through /proc to the file itself, whatever its name has come to.
+func (d *Descriptor) path() string { return procfs.Path(d.PID, fmt.Sprintf("fd/%d", d.FD)) }
+
+// flags are access mode and status flags: those of F_GETFL.
+func (d *Descriptor) flags() uint32 { return d.Info.Flags &^ kernel.OCloExec }
+
+func (d *Descriptor) readable() bool { return d.flags()&kernel.OAccMode != kernel.OWrOnly }
+func (d *Descriptor) writable() bool { return d.flags()&kernel.OAccMode != kernel.ORdOnly }
+
+// fileType is the type of file in st_mode (kernel.Mode...). Anonymous inodes have none: 0.
+func (d *Descriptor) fileType() uint32 { return d.Stat.Mode & kernel.ModeType }
+
+// value parses one line of fdinfo that looks like "key: value".
+func (d *Descriptor) value(key, format string, into ...any) error {
+	text, ok := d.Info.Value(key)
+	if !ok {
+		return fmt.Errorf("%s: /proc says nothing of %q for %s", d, key, d.Link)
+	}
+	if _, err := fmt.Sscanf(text, format, into...); err != nil {
+		return fmt.Errorf("%s: %q in /proc for %s: %w", d, text, d.Link, err)
+	}
+	return nil
+}
+
+// readDescriptor reads everything about a descriptor that can be had without taking part in it.
+func readDescriptor(pid, fd int, comm string) (*Descriptor, error) {
+	d := &Descriptor{PID: pid, FD: fd, Comm: comm, File: -1}
+	var err error
+	if d.Link, err = kernel.ReadLink(d.path()); err != nil {
+		return nil, fmt.Errorf("%s: %w", d, err)
+	}
+	if d.Info, err = procfs.ReadFDInfo(pid, fd); err != nil {
+		return nil, fmt.Errorf("%s: %w", d, err)
+	}
+	if d.Stat, err = kernel.StatPath(d.path()); err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", d, d.Link, err)
+	}
+	return d, nil
+}
+
+// readTable reads the descriptors of a process in the order of their numbers. If the process runs, what vanishes meanwhile is left out.
+func readTable(pid int, running bool) ([]*Descriptor, error) {
+	stat, err := procfs.ReadStat(pid)
+	if running && procfs.Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := procfs.FDs(pid)
+	if err != nil && !(running && procfs.Gone(err)) {
+		return nil, fmt.Errorf("pid %d (%s): descriptors: %w", pid, stat.Comm, err)
+	}
+	table := make([]*Descriptor, 0, len(numbers))
+	for _, fd := range numbers {
+		d, err := readDescriptor(pid, fd, stat.Comm)
+		if running && vanished(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		table = append(table, d)
+	}
+	return table, nil
+}
+
+// vanished reports whether a descriptor was closed, or its process ended, while it was read. An incomplete fdinfo is the same:
+// the kernel prints what it can.
+func vanished(err error) bool {
+	return procfs.Gone(err) || errors.Is(err, procfs.ErrFormat) || errors.Is(err, kernel.EBADF)
+}
+
+// handlerOf finds who knows this kind of descriptor.
+func handlerOf(d *Descriptor) (*Handler, error) {
+	for _, h := range handlers {
+		if h.Claims(d) {
+			return h, nil
+		}
+	}
+	return nil, unknown(d)
+}
+
+// handlerFor finds the handler of a kind in an image.
+func handlerFor(kind image.FileKind) (*Handler, error) {
+	for _, h := range handlers {
+		if h.Kind == kind {
+			return h, nil
+		}
+	}
+	return nil, fmt.Errorf("the image has an open file of kind %q, which this kup does not know", kind)
+}
+
+// remedies are for descriptors that no handler claims, by the beginning of their link.
+var remedies = []struct{ link, what, remedy string }{
+	{"anon_inode:[io_uring]", "an io_uring", "close the ring or stop the application"},
+	{"anon_inode:inotify", "an inotify instance, whose watches and queued events cannot be read", "close it or stop the application"},
+	{"anon_inode:[fanotify]", "a fanotify group, whose queued events cannot be read", "close it or stop the application"},
+	{"anon_inode:[perf_event]", "a performance counter", "stop measuring"},
+	{"anon_inode:[pidfd]", "a pidfd, which stands for another process", "close it or stop the application"},
+	{"pidfd:", "a pidfd, which stands for another process", "close it or stop the application"},
+	{"anon_inode:[userfaultfd]", "a userfaultfd, whose page faults another thread serves", "close it or stop the application"},
+	{"anon_inode:bpf", "a BPF object", "unload it"},
+	{"anon_inode:[landlock-ruleset]", "a Landlock rule set", "close it"},
+	{"anon_inode:seccomp notify", "a seccomp listener", "close it or stop the application"},
+	{"anon_inode:kvm", "a virtual machine", "stop the application"},
+	{"anon_inode:", "", "close it or stop the application"},
+	{"socket:", "a socket of a family or type without support (netlink, packet, vsock, raw and others)", "close it or stop the application"},
+	{"/dev/pts/", "a terminal", "start it with kup run --detach or redirect its input and output"},
+	{"/dev/tty", "a terminal", "start it with kup run --detach or redirect its input and output"},
+	{"/dev/ptmx", "the controlling side of a terminal", "stop the application"},
+	{"/dev/fuse", "the server's side of a FUSE file system", "unmount it"},
+	{"/dev/", "a device that may keep state for this descriptor", "close it or stop the application"},
+	{"net:[", "a namespace", "close it"},
+	{"mnt:[", "a namespace", "close it"},
+	{"/memfd:", "memory of memfd_create", "close it or stop the application"},
+}
+
+// unknown refuses a descriptor that no handler claims.
+func unknown(d *Descriptor) error {
+	what, remedy := "", "close it or stop the application"
+	for _, r := range remedies {
+		if strings.HasPrefix(d.Link, r.link) {
+			what, remedy = r.what, r.remedy
+			break
+		}
+	}
+	if what != "" {
+		what = " (" + what + ")"
+	}
+	return refuse.Errorf("%s is %s%s, which kup cannot checkpoint; %s", d, d.Link, what, remedy)
+}
