@@ -149,18 +149,18 @@ func outside(runs, data []Extent) []Extent {
 	return out
 }
 
-// task is one chunk to be read by one of several goroutines.
-type task struct {
+// hashJob is one chunk to be read by one of several goroutines.
+type hashJob struct {
 	file  *os.File
 	name  string
 	chunk chunk
 	do    func(hash []byte) error
 }
 
-// hashAll hashes chunks on all processors and hands each hash to its task, until one returns an error.
-func hashAll(tasks []task, progress func(done, total int64)) error {
+// hashAll hashes chunks on all processors and hands each hash to its job, until one returns an error.
+func hashAll(jobs []hashJob, progress func(done, total int64)) error {
 	var total int64
-	for _, t := range tasks {
+	for _, t := range jobs {
 		total += t.chunk.size()
 	}
 	if progress == nil {
@@ -174,14 +174,14 @@ func hashAll(tasks []task, progress func(done, total int64)) error {
 		fail error // the first
 		wg   sync.WaitGroup
 	)
-	take := func() (task, bool) {
+	take := func() (hashJob, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == len(tasks) || fail != nil {
-			return task{}, false
+		if next == len(jobs) || fail != nil {
+			return hashJob{}, false
 		}
 		next++
-		return tasks[next-1], true
+		return jobs[next-1], true
 	}
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
@@ -254,7 +254,7 @@ func (i *Image) hashContents(progress func(done, total int64)) (*Seals, error) {
 		return nil, err
 	}
 	var seals Seals
-	var tasks []task
+	var jobs []hashJob
 	for _, e := range i.Manifest.Files {
 		if e.Kind != EntryFOAM && e.Kind != EntryFile {
 			continue
@@ -284,9 +284,9 @@ func (i *Image) hashContents(progress func(done, total int64)) (*Seals, error) {
 		s.Hashes = make([]byte, len(chunks)*hashSize)
 		for n, c := range chunks {
 			place := s.Hashes[n*hashSize:][:hashSize]
-			tasks = append(tasks, task{f, e.Name, c, func(hash []byte) error { copy(place, hash); return nil }})
+			jobs = append(jobs, hashJob{f, e.Name, c, func(hash []byte) error { copy(place, hash); return nil }})
 		}
 		seals.Files = append(seals.Files, s)
 	}
-	return &seals, hashAll(tasks, progress)
+	return &seals, hashAll(jobs, progress)
 }

@@ -183,6 +183,11 @@ func (v *validator) process(p *Process, tids map[int]bool) error {
 			return fmt.Errorf("fd %d: there is no file %d", fd.Num, fd.File)
 		}
 	}
+	for _, l := range p.Locks {
+		if !nums[l.FD] {
+			return fmt.Errorf("a record lock belongs to fd %d, which is not open", l.FD)
+		}
+	}
 	return v.memory(&p.Memory)
 }
 

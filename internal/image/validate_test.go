@@ -32,6 +32,7 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 		"fd twice":          {func(s *State) { p := &s.Processes[0]; p.FDs = append(p.FDs, p.FDs[0]) }, "fd 3: appears twice"},
 		"fd -1":             {func(s *State) { s.Processes[0].FDs[0].Num = -1 }, "fd -1"},
 		"fd without file":   {func(s *State) { s.Processes[0].FDs[0].File = 77 }, "no file 77"},
+		"lock without fd":   {func(s *State) { s.Processes[0].Locks = []PosixLock{{FD: 9}} }, "fd 9, which is not open"},
 		"file twice":        {func(s *State) { s.Files = append(s.Files, s.Files[0]) }, "file 1 appears twice"},
 		"file of no kind":   {func(s *State) { s.Files[0].Kind = "" }, "no kind of file"},
 		"file of two kinds": {func(s *State) { s.Files[0].Event = &EventFD{} }, "part about a eventfd"},

@@ -16,7 +16,7 @@ func (i *Image) verifyContents(progress func(done, total int64)) error {
 	if err != nil {
 		return err
 	}
-	var tasks []task
+	var jobs []hashJob
 	for _, s := range seals.Files {
 		f, err := os.Open(i.Path(s.Name))
 		if err != nil {
@@ -36,7 +36,7 @@ func (i *Image) verifyContents(progress func(done, total int64)) error {
 		}
 		for n, c := range chunks {
 			want := s.Hashes[n*hashSize:][:hashSize]
-			tasks = append(tasks, task{f, s.Name, c, func(hash []byte) error {
+			jobs = append(jobs, hashJob{f, s.Name, c, func(hash []byte) error {
 				if bytes.Equal(hash, want) {
 					return nil
 				}
@@ -44,7 +44,7 @@ func (i *Image) verifyContents(progress func(done, total int64)) error {
 			}})
 		}
 	}
-	if err := hashAll(tasks, progress); err != nil {
+	if err := hashAll(jobs, progress); err != nil {
 		return reject(ErrCorrupt, "image %s: %w; the image is damaged and cannot be used", i.Dir, err)
 	}
 	return nil
