@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"bytes"
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -253,7 +252,6 @@ func DetachFilter(fd int) error {
 
 // Filter reads the classic program of a socket, nil if there is none. EACCES: there is one that is not classic.
 func Filter(fd int) ([]Instruction, error) {
-	program := make([]Instruction, unix.BPF_MAXINSNS)
 	size := uint32(0)
 	query := func(p unsafe.Pointer) error {
 		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
@@ -264,9 +262,7 @@ func Filter(fd int) ([]Instruction, error) {
 	if err := query(nil); err != nil || size == 0 {
 		return nil, err
 	}
-	if int(size) > len(program) {
-		return nil, fmt.Errorf("a filter of %d instructions", size)
-	}
+	program := make([]Instruction, size)
 	if err := query(unsafe.Pointer(&program[0])); err != nil {
 		return nil, err
 	}

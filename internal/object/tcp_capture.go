@@ -41,9 +41,6 @@ func (c *Capture) readTCP(d *Descriptor) (*image.TCPSocket, error) {
 		return nil, err
 	}
 	s.State = tcpStates[info.state]
-	if s.Options, err = captureTCPOptions(fd, s); err != nil {
-		return nil, err
-	}
 	if s.Local, err = localAddr(fd); err != nil {
 		return nil, err
 	}
@@ -65,12 +62,15 @@ func (c *Capture) readTCP(d *Descriptor) (*image.TCPSocket, error) {
 			return nil, err
 		}
 	}
+	if s.Options, err = captureTCPOptions(fd, s); err != nil {
+		return nil, err
+	}
 	return s, c.hold(d, s)
 }
 
 func captureTCPOptions(fd int, s *image.TCPSocket) ([]image.SocketOption, error) {
 	kinds := onTCP
-	if s.State == image.TCPListen || s.State == image.TCPClosed {
+	if s.State == image.TCPListen || s.State == image.TCPClosed && s.Ended == nil {
 		kinds |= onIdle
 	}
 	if s.V6 {
