@@ -73,15 +73,19 @@ func (f *File) Grow(ranges []image.Extent) error {
 
 func (f *File) resize() error {
 	size := f.layout.FileSize()
-	err := f.file.Truncate(size)
-	if errors.Is(err, kernel.EFBIG) {
+	return explainSize(f.file.Name(), size, f.file.Truncate(size))
+}
+
+// explainSize says what to do about the error, if any, of giving a file its size, bytes.
+func explainSize(path string, size int64, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kernel.EFBIG):
 		return fmt.Errorf("FOAM file %s: its file system refuses a sparse file of %d GiB (ext4 with blocks of 1 KiB ends at 4 TiB); "+
-			"use a directory on another file system: %w", f.file.Name(), size>>30, err)
+			"use a directory on another file system: %w", path, size>>30, err)
 	}
-	if err != nil {
-		return fmt.Errorf("FOAM file %s: %w", f.file.Name(), err)
-	}
-	return nil
+	return fmt.Errorf("FOAM file %s: %w", path, err)
 }
 
 // Describe returns the file's entry for an image.

@@ -233,10 +233,17 @@ func TestFileOfAnotherLengthIsRefused(t *testing.T) {
 }
 
 func TestFileThatTheFileSystemCannotHoldIsExplained(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "huge.foam")
-	_, err := Create(path, []image.Window{{Start: 0, End: 1 << 60}})
-	if !errors.Is(err, kernel.EFBIG) || !strings.Contains(err.Error(), "another file system") {
+	err := explainSize("/img/pages.foam", 8*tib, &os.PathError{Op: "truncate", Path: "/img/pages.foam", Err: kernel.EFBIG})
+	if !errors.Is(err, kernel.EFBIG) || !strings.Contains(err.Error(), "8192 GiB") || !strings.Contains(err.Error(), "another file system") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestFailedCreateLeavesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "huge.foam")
+	// An offset that no file can have.
+	if _, err := Create(path, []image.Window{{Start: 0, End: 1<<63 + 4096}}); err == nil {
+		t.Error("it was created")
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file was left behind: %v", err)
