@@ -79,7 +79,7 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 		o.Progress = func(string, int64, int64) {}
 	}
 	s := &Session{options: o, tracer: tracer, began: time.Now(), state: &image.State{}, injections: map[int]*tracee.Injection{}}
-	if err := s.timed("check", s.check); err != nil {
+	if err := s.timed("check", s.checkSettled); err != nil {
 		return nil, err
 	}
 	var err error
@@ -89,6 +89,19 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 	s.report.Dir = s.writer.Dir()
 	s.memory = memory.Capture{State: s.state, Path: s.writer.Path}
 	return s, nil
+}
+
+// checkSettled repeats the check while it fails: a running application forks, and opens and closes things while it is looked at. What
+// cannot be checkpointed is still there a moment later.
+func (s *Session) checkSettled() error {
+	const tries, pause = 5, 10 * time.Millisecond
+	for try := 1; ; try++ {
+		err := s.check()
+		if err == nil || try == tries {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // check looks at the running application.

@@ -103,8 +103,9 @@ func (f *Frozen) Kill() error {
 			}
 		}
 	}
+	grace := time.Now().Add(reapGrace)
 	for _, p := range f.Processes {
-		errs = append(errs, p.gone(deadline))
+		errs = append(errs, p.gone(grace, deadline))
 	}
 	return errors.Join(errs...)
 }
@@ -129,8 +130,7 @@ func (t *Task) reap(deadline time.Time) error {
 }
 
 // gone waits until the process does not exist any more, or is a zombie that only somebody else can reap.
-func (p *Process) gone(deadline time.Time) error {
-	grace := time.Now().Add(reapGrace)
+func (p *Process) gone(grace, deadline time.Time) error {
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		kernel.Wait(p.PID, true) // it may be our child, or have become so
 		st, err := procfs.ReadStat(p.PID)
