@@ -3,6 +3,7 @@ package tracee
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
@@ -11,30 +12,48 @@ import (
 
 // stopSignal chooses the signal by which the blob stops its thread: one that the process ignores, so that nothing happens when no tracer
 // is there, and none of which is pending already, because that one would be lost.
+//
+// SIGCONT comes last: sending it takes pending stop signals back, and continues a stopped process. But programs in Go handle all
+// others.
 func (t *Task) stopSignal() (kernel.Signal, error) {
-	if err := t.process.dispositions(); err != nil {
+	p := t.process
+	if err := p.dispositions(); err != nil {
 		return 0, err
 	}
 	pending, err := t.pending()
 	if err != nil {
 		return 0, err
 	}
-	usable := t.process.ignore &^ signalBit(kernel.SIGCONT)
-	// One that the thread does not block is best: another of them that arrives meanwhile would be ignored.
-	for _, set := range []uint64{usable &^ t.SigMask, usable &^ pending} {
-		for _, sig := range []kernel.Signal{kernel.SIGWINCH, kernel.SIGURG, kernel.SIGCHLD} {
-			if set&signalBit(sig) != 0 {
-				return sig, nil
-			}
-		}
-		for sig := kernel.Signal(kernel.Signals); sig > 0; sig-- {
-			if set&signalBit(sig) != 0 {
-				return sig, nil
-			}
+	// One that the thread does not block is best: another of them that arrives meanwhile would be ignored anyway.
+	for _, set := range []uint64{p.ignore &^ t.SigMask, p.ignore &^ pending} {
+		if sig, ok := choose(set &^ signalBit(kernel.SIGCONT)); ok {
+			return sig, nil
 		}
 	}
-	return 0, refuse.Errorf("%v ignores no signal that kup could use to stop it (it handles SIGWINCH, SIGURG and SIGCHLD, or they are pending); "+
-		"let it ignore one, for instance SIGPWR", t)
+	if p.ignore&signalBit(kernel.SIGCONT) == 0 || p.Stopped || pending&signalBit(kernel.SIGCONT) != 0 {
+		return 0, p.refuseSignals()
+	}
+	p.held = p.held || pending&stopSignals != 0
+	return kernel.SIGCONT, nil
+}
+
+func choose(set uint64) (kernel.Signal, bool) {
+	for _, sig := range []kernel.Signal{kernel.SIGWINCH, kernel.SIGURG, kernel.SIGCHLD} {
+		if set&signalBit(sig) != 0 {
+			return sig, true
+		}
+	}
+	return kernel.Signal(bits.Len64(set)), set != 0
+}
+
+const stopSignals = 1<<(kernel.SIGSTOP-1) | 1<<(kernel.SIGTSTP-1) | 1<<(kernel.SIGTTIN-1) | 1<<(kernel.SIGTTOU-1)
+
+func (p *Process) refuseSignals() error {
+	if p.Stopped {
+		return refuse.Errorf("%v is stopped by a signal and ignores none that kup could use in its place (programs in Go handle all); continue it (kill -CONT %d)", p, p.PID)
+	}
+	return refuse.Errorf("%v ignores no signal that kup could use to stop it for its own purposes: it handles SIGWINCH, SIGURG, SIGCHLD and SIGCONT, or they are "+
+		"pending; let it ignore any one, for instance SIGPWR", p)
 }
 
 // dispositions reads once which signals the process handles and ignores.
