@@ -17,6 +17,7 @@ const (
 	offExtRamdiskImage = 0x0c0 // u32: upper half of ramdisk_image
 	offExtRamdiskSize  = 0x0c4 // u32
 	offExtCmdLinePtr   = 0x0c8 // u32
+	offCCBlob          = 0x13c // u32: tables of an SEV-SNP guest, 0: it is none
 	offEDIDInfo        = 0x140 // struct edid_info
 	offEDIDInfoEnd     = 0x1c0
 	offEFIInfo         = 0x1c0 // struct efi_info
@@ -48,6 +49,9 @@ func readInherited() (*inherited, error) {
 func parseInherited(page []byte, efiDir string) (*inherited, error) {
 	if len(page) != bootParamsSize {
 		return nil, fmt.Errorf("%w: %s has %d bytes instead of %d", ErrUnsupportedMachine, runningBootParams, len(page), bootParamsSize)
+	}
+	if binary.LittleEndian.Uint32(page[offCCBlob:]) != 0 {
+		return nil, fmt.Errorf("%w: it is a confidential guest (SEV-SNP), which cannot be handed from kernel to kernel", ErrUnsupportedMachine)
 	}
 	in := &inherited{acpiRSDP: binary.LittleEndian.Uint64(page[offACPIRSDP:])}
 	copy(in.screenInfo[:], page[offScreenInfo:])

@@ -15,6 +15,7 @@ import (
 // MemoryType is the type of an e820 entry, enum e820_type of arch/x86/include/asm/e820/types.h.
 type MemoryType uint32
 
+// The types that a kernel makes a difference between.
 const (
 	MemoryRAM        MemoryType = 1
 	MemoryReserved   MemoryType = 2

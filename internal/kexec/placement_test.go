@@ -234,6 +234,10 @@ func TestRunningBootParamsAreRead(t *testing.T) {
 	if _, err := parseInherited(page[:100], "/no/efi"); !errors.Is(err, ErrUnsupportedMachine) {
 		t.Error(err)
 	}
+	page[offCCBlob] = 1
+	if _, err := parseInherited(page, "/no/efi"); !errors.Is(err, ErrUnsupportedMachine) {
+		t.Errorf("a confidential guest: %v", err)
+	}
 }
 
 // TestTrampolineKeepsTheBootProtocol reads the machine code back.

@@ -38,15 +38,18 @@ const (
 const (
 	loadedHigh = 1 << 0 // LOADED_HIGH: the protected-mode code is for 1 MB and above
 
-	xlfKernel64        = 1 << 0 // XLF_KERNEL_64: has the 64-bit entry point at 0x200
-	xlfLoadAbove4G     = 1 << 1 // XLF_CAN_BE_LOADED_ABOVE_4G: so may initrd, command line and boot_params
-	xlf5LevelEnabled   = 1 << 6 // XLF_5LEVEL_ENABLED: can run with five levels of page tables
-	sectorSize         = 512
-	headerSizeMin      = 0x268  // up to init_size and handover_offset
-	bootProtocolMin    = 0x20c  // 2.12 brought xloadflags, Linux 3.8
-	typeOfLoaderOther  = 0xff   // a boot loader without a number of its own
-	bootFlag           = 0xaa55 //
+	xlfKernel64      = 1 << 0 // XLF_KERNEL_64: has the 64-bit entry point at 0x200
+	xlfLoadAbove4G   = 1 << 1 // XLF_CAN_BE_LOADED_ABOVE_4G: so may initrd, command line and boot_params
+	xlf5LevelEnabled = 1 << 6 // XLF_5LEVEL_ENABLED: can run with five levels of page tables
+)
+
+const (
+	bootFlag           = 0xaa55
 	headerMagic        = "HdrS"
+	headerSizeMin      = 0x268 // up to the end of init_size, the last field that is read
+	bootProtocolMin    = 0x20c // 2.12 brought xloadflags, Linux 3.8
+	typeOfLoaderOther  = 0xff  // a boot loader without a number of its own
+	sectorSize         = 512
 	versionStringLimit = 512
 )
 
@@ -74,7 +77,8 @@ func parseSetupHeader(file []byte) (*setupHeader, error) {
 	}
 	le := binary.LittleEndian
 	if le.Uint16(file[offBootFlag:]) != bootFlag || string(file[offHeaderMagic:offHeaderMagic+4]) != headerMagic {
-		return nil, fmt.Errorf("%w: it is no bzImage (no %q at %#x); give the vmlinuz file of the kernel package", ErrBadKernel, headerMagic, offHeaderMagic)
+		return nil, fmt.Errorf("%w: it is no bzImage (no %q at %#x); give the vmlinuz file of the kernel package",
+			ErrBadKernel, headerMagic, offHeaderMagic)
 	}
 	h := &setupHeader{
 		protocol:      le.Uint16(file[offProtocol:]),
