@@ -15,35 +15,53 @@ import (
 type program struct {
 	dir string // its own directory
 	pid int    // root of its tree, the same after a restore
+	env []string
 	cmd *exec.Cmd
 }
 
 // start runs command LOG FINISH in a session of its own.
 func start(t *testing.T, command ...string) *program {
 	t.Helper()
+	p := newProgram(t)
+	p.launch(t, append(command, p.path("log"), p.path("finish"))...)
+	return p
+}
+
+// newProgram makes the directory of a program that is to be launched.
+func newProgram(t *testing.T) *program {
+	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "row-")
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Some programs give up root.
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	p := &program{dir: dir}
+	return &program{dir: dir}
+}
+
+// launch runs a command in a session of its own. What it leaves is ended with the test.
+func (p *program) launch(t *testing.T, command ...string) {
+	t.Helper()
 	output, err := os.OpenFile(p.path("output"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	p.cmd = exec.Command("setsid", append(command, p.path("log"), p.path("finish"))...)
-	p.cmd.Dir = dir
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	p.cmd = exec.Command("setsid", command...)
+	p.cmd.Dir = p.dir
+	p.cmd.Env = append(p.env, "PATH="+os.Getenv("PATH"), "LC_ALL=C")
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	p.pid = p.cmd.Process.Pid
 	t.Cleanup(func() { p.cleanup(t) })
-	return p
+	eventually(t, fmt.Sprintf("start of %s", command[0]), func() bool {
+		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+		return !strings.HasPrefix(string(cmdline), "setsid\x00") && len(cmdline) > 0 && cmdline[0] != 0
+	})
 }
 
 // waitReady waits until the program has set everything up, and logs what this machine lacks for it.
