@@ -18,7 +18,12 @@ const (
 	SockRaw       = unix.SOCK_RAW
 	IPProtoTCP    = unix.IPPROTO_TCP
 	IPProtoUDP    = unix.IPPROTO_UDP
+	IPProtoICMPv6 = unix.IPPROTO_ICMPV6
 	IPProtoRaw    = unix.IPPROTO_RAW
+
+	NFProtoIPv4    = unix.NFPROTO_IPV4
+	NFProtoIPv6    = unix.NFPROTO_IPV6
+	ARPHRDLoopback = unix.ARPHRD_LOOPBACK // the type of the loopback interface
 )
 
 // Flags of send(2) and recv(2).
@@ -57,19 +62,20 @@ const (
 
 // Error numbers of sockets, see errno(3).
 const (
-	EADDRINUSE    = unix.EADDRINUSE
-	EADDRNOTAVAIL = unix.EADDRNOTAVAIL
-	ENETUNREACH   = unix.ENETUNREACH
-	EHOSTUNREACH  = unix.EHOSTUNREACH
-	ENOPROTOOPT   = unix.ENOPROTOOPT
-	EOPNOTSUPP    = unix.EOPNOTSUPP
-	EAFNOSUPPORT  = unix.EAFNOSUPPORT
-	ENOTCONN      = unix.ENOTCONN
-	ECONNREFUSED  = unix.ECONNREFUSED
-	ECONNRESET    = unix.ECONNRESET
-	ENODATA       = unix.ENODATA
-	ENOBUFS       = unix.ENOBUFS
-	EPROTOTYPE    = unix.EPROTOTYPE
+	EADDRINUSE      = unix.EADDRINUSE
+	EADDRNOTAVAIL   = unix.EADDRNOTAVAIL
+	ENETUNREACH     = unix.ENETUNREACH
+	EHOSTUNREACH    = unix.EHOSTUNREACH
+	ENOPROTOOPT     = unix.ENOPROTOOPT
+	EOPNOTSUPP      = unix.EOPNOTSUPP
+	EAFNOSUPPORT    = unix.EAFNOSUPPORT
+	EPROTONOSUPPORT = unix.EPROTONOSUPPORT
+	ENOTCONN        = unix.ENOTCONN
+	ECONNREFUSED    = unix.ECONNREFUSED
+	ECONNRESET      = unix.ECONNRESET
+	ENODATA         = unix.ENODATA
+	ENOBUFS         = unix.ENOBUFS
+	EPROTOTYPE      = unix.EPROTOTYPE
 )
 
 // Socket is socket(2), close-on-exec always added.
