@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -11,7 +12,8 @@ import (
 	"github.com/kup-project/kup/internal/vm/wire"
 )
 
-const agentLine = "/dev/ttyS1"
+// agentLine is the only port of the machine's only virtio serial device; port 0 is kept for a console.
+const agentLine = "/dev/vport0p1"
 
 // agent answers the host's requests, see package wire.
 type agent struct {
@@ -35,7 +37,10 @@ func startAgent(kids *children) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	line, err := kernel.OpenSerial(agentLine)
+	if err := waitForFile(agentLine, 20*time.Second); err != nil {
+		return nil, err
+	}
+	line, err := kernel.OpenBlocking(agentLine)
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +52,20 @@ func startAgent(kids *children) (*agent, error) {
 		},
 	}
 	go a.sayHello()
-	go func() {
-		err := wire.Receive(line, a.handle)
-		mark(fmt.Sprintf("trouble: agent stopped: %v", err))
-	}()
+	go a.listen()
 	return a, nil
+}
+
+// listen takes requests for ever.
+func (a *agent) listen() {
+	for {
+		// The port reads as ended until its device has heard that the host is there.
+		if err := wire.Receive(a.line, a.handle); err != io.EOF {
+			mark(fmt.Sprintf("trouble: agent stopped: %v", err))
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // ready tells the host that start-up is over, and what went wrong in it.

@@ -2,7 +2,7 @@
 //
 // It brings a bare kernel to the point where kup and its applications can live: file systems, modules, the disk at /data.
 // Then it hands over to `kup boot`, which closes the network for what it restores, lets /bin/network-up bring the interface
-// up, and restores. All the while its agent answers on the second serial line, so that whoever drives the guest can run
+// up, and restores. All the while its agent answers on a virtio serial port, so that whoever drives the guest can run
 // commands and read files, before the network is up and across kernels.
 //
 // The kernel command line tells it what the guest has:

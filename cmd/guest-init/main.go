@@ -54,12 +54,12 @@ func boot(kids *children) {
 		panic(err)
 	}
 	mark("init started")
+	trouble := loadModules()
 	agent, err := startAgent(kids)
 	if err != nil {
-		panic(err)
+		panic(errors.Join(err, trouble))
 	}
-	trouble := errors.Join(
-		loadModules(),
+	trouble = errors.Join(trouble,
 		mountDisk(),
 		kernel.SetHostname("kup-guest"),
 		loopbackUp(),

@@ -80,31 +80,14 @@ const KillSignal = unix.SIGKILL
 // Kill sends a signal to a process, or with a negative pid to a process group, see kill(2).
 func Kill(pid int, sig Signal) error { return unix.Kill(pid, sig) }
 
-// OpenSerial opens a serial line as a plain stream of bytes at 115200 baud, see termios(3), cfmakeraw.
-func OpenSerial(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
+// OpenBlocking opens a device for reading and writing whose reads and writes are to wait in the kernel.
+func OpenBlocking(path string) (*os.File, error) {
+	// os.OpenFile would make the descriptor non-blocking and hand it to the runtime's poller.
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := makeRaw(int(f.Fd())); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "set up serial line", Path: path, Err: err}
-	}
-	return f, nil
-}
-
-func makeRaw(fd int) error {
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return err
-	}
-	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	t.Oflag &^= unix.OPOST
-	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	t.Cflag &^= unix.CSIZE | unix.PARENB | unix.CBAUD
-	t.Cflag |= unix.CS8 | unix.B115200 | unix.CLOCAL | unix.CREAD
-	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
-	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // DieWithParent is the SysProcAttr of a child that the kernel kills when the thread that started it ends. The starting

@@ -31,14 +31,14 @@
 //
 // The guest's pid 1 is cmd/guest-init; see there for the order of its start-up, and for what it hands over to `kup boot`.
 // Its marks on the console ("kup-guest: disk mounted uptime=3.94") are in the log and in Guest.Marks. Commands, their output
-// and exit codes, and files go over a second serial line in the format of package wire, which finds its feet again after
+// and exit codes, and files go over a virtio serial port (fast, and no load for the emulator) in the format of package wire, which finds its feet again after
 // every kexec: Guest.Run waits for the agent of the running kernel, and fails with ErrRebooted when that kernel goes.
 //
 // # Words
 //
 //   - boot: one kernel's life in a guest. Boot 1 is the one that QEMU starts; a kexec starts the next.
 //   - wire: the tap device between the host's namespace (HostAddr, HostAddr6) and the guest's eth0 (GuestAddr, GuestAddr6).
-//   - line: the second serial port. (Also the first two numbers of a kernel's release: "6.12".)
+//   - line: the serial port between agent and host. Also the first two numbers of a kernel's release: "6.12".
 //
 // # Nothing stays behind
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -27,7 +28,8 @@ type Initramfs struct {
 	Files map[string]string
 	// Texts are small files made up here: path in the guest -> content. They have mode 0644 and modification time 0.
 	Texts map[string]string
-	// Modules are names of kernel modules, loaded in this order with all that they depend on; nil means DefaultModules.
+	// Modules are names of kernel modules, loaded in this order with all that they depend on, after those of the agent; nil
+	// means DefaultModules.
 	Modules []string
 }
 
@@ -110,7 +112,7 @@ func (i Initramfs) addModules(t *tree) error {
 	if err != nil {
 		return err
 	}
-	modules, err := available.resolve(wanted)
+	modules, err := available.resolve(slices.Concat(agentModules, wanted))
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,13 @@ import (
 	"github.com/therootcompany/xz"
 )
 
+// agentModules are what the guest's agent needs.
+var agentModules = []string{"virtio_pci", "virtio_console"}
+
 // DefaultModules are the modules, where they are not built in, that a guest needs for disk and network (virtio), and kup
 // for its drop rule (nf_tables) and for what it asks about sockets (sock_diag(7)).
 var DefaultModules = []string{
-	"virtio_pci", "virtio_blk", "virtio_net",
+	"virtio_blk", "virtio_net",
 	"nfnetlink", "nf_tables",
 	"inet_diag", "tcp_diag", "udp_diag", "unix_diag", "netlink_diag",
 }

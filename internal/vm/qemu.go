@@ -131,7 +131,8 @@ func (c Config) arguments(agentSocket string) []string {
 		"-smp", strconv.Itoa(orDefault(c.CPUs, 2)), "-m", strconv.Itoa(orDefault(c.MemoryMB, 1024)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-chardev", "socket,id=agent,path=" + escape(agentSocket), "-serial", "chardev:agent",
+		"-chardev", "socket,id=agent,path=" + escape(agentSocket),
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent",
 	}
 	if c.Firmware != "" {
 		args = append(args, "-bios", c.Firmware)

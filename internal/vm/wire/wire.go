@@ -1,4 +1,4 @@
-// Package wire is what a guest's agent and its host say to each other over a serial line.
+// Package wire is what a guest's agent and its host say to each other over a serial port.
 //
 // A message is one line: the word KUP1, a CRC-32 of the rest, and JSON. Lines that do not check out are dropped: while a
 // guest changes kernels, bytes are lost and firmware or a console may write onto the line. So
