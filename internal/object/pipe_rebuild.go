@@ -9,7 +9,7 @@ import (
 	"github.com/kup-project/kup/internal/refuse"
 )
 
-// builtPipe is a pipe made again: kup's two ends, kept until Close. The description behind each end of an unnamed pipe is given
+// builtPipe is a pipe made again: kup's two ends, kept until all is connected. The description behind each end of an unnamed pipe is given
 // out once; all others are opened from them.
 type builtPipe struct {
 	read, write           int

@@ -21,7 +21,7 @@ type Rebuild struct {
 	listening bool // listening TCP sockets are made
 
 	fds     map[int]int // kup's descriptor for each OpenFile.ID
-	extra   []int       // further descriptors, needed until Close
+	extra   []int       // further descriptors, needed until all is connected
 	holders map[int]holding
 	pipes   map[int]*builtPipe
 	deleted map[string]int  // deleted files by the name of their content
@@ -94,7 +94,7 @@ func (r *Rebuild) setFlags(f *image.OpenFile) error {
 // put hands out a description that was made together with another one.
 func (r *Rebuild) put(id, fd int) { r.fds[id] = fd }
 
-// keep remembers a descriptor that is needed until Close.
+// keep remembers a descriptor that is needed until all is connected.
 func (r *Rebuild) keep(fd int) { r.extra = append(r.extra, fd) }
 
 // name says whose file it is, for messages.
@@ -155,7 +155,17 @@ func (r *Rebuild) Connect(seeds map[int]*tracee.Seed) error {
 			return err
 		}
 	}
+	r.closeExtra()
 	return nil
+}
+
+// closeExtra closes what only helped to build, such as ends of pipes that the application has closed: it must not find them open
+// when it runs.
+func (r *Rebuild) closeExtra() {
+	for _, fd := range r.extra {
+		kernel.Close(fd)
+	}
+	r.extra = nil
 }
 
 // setOwner restores who gets signals about a file. The receiving process exists by now.
@@ -180,16 +190,13 @@ func (r *Rebuild) setOwner(f *image.OpenFile) error {
 	return nil
 }
 
-// Close closes kup's copies. It must be called before the processes run: as long as kup holds a pipe's end, nobody sees it
-// closed.
+// Close closes kup's copies, also after a failed Create.
 func (r *Rebuild) Close() {
 	for _, fd := range r.fds {
 		kernel.Close(fd)
 	}
-	for _, fd := range r.extra {
-		kernel.Close(fd)
-	}
-	r.fds, r.extra = nil, nil
+	r.closeExtra()
+	r.fds = nil
 }
 
 // reopen makes a new open file description of what fd stands for.

@@ -174,7 +174,8 @@ func sameObjects() []cmp.Option {
 			usedUp := a.Events&^kernel.EpollBehaviour == 0 // then the data never comes out again
 			return a.FD == b.FD && a.File == b.File && a.Events == b.Events && (usedUp || a.Data == b.Data)
 		}),
-		cmp.Comparer(bytes.Equal),
+		// Contents are long; cmp would look at each byte by itself.
+		cmp.FilterValues(func(a, b []byte) bool { return len(a) > 0 || len(b) > 0 }, cmp.Comparer(bytes.Equal)),
 		cmpopts.EquateEmpty(),
 	}
 }
