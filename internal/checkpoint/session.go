@@ -303,7 +303,7 @@ func (s *Session) captureObjects() error {
 	if err := object.CaptureAll(s.objects); err != nil {
 		return err
 	}
-	if len(netlock.Conns(s.state)) > 0 {
+	if len(netlock.Endpoints(s.state)) > 0 {
 		s.state.NetLock = fmt.Sprintf("%d-%x", s.options.Root, s.state.Host.Realtime)
 	}
 	return nil
@@ -364,7 +364,7 @@ func (s *Session) silence() error {
 	if s.state.NetLock == "" {
 		return nil
 	}
-	if err := netlock.Lock(s.state.NetLock, netlock.Conns(s.state)); err != nil {
+	if err := netlock.Lock(s.state.NetLock, netlock.Endpoints(s.state)); err != nil {
 		return err
 	}
 	if err := s.objects.SealNetwork(); err != nil {

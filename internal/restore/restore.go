@@ -135,7 +135,7 @@ func (r *restorer) lockNetwork() error {
 	if err != nil || exists {
 		return err
 	}
-	if err := netlock.Lock(r.state.NetLock, netlock.Conns(r.state)); err != nil {
+	if err := netlock.Lock(r.state.NetLock, netlock.Endpoints(r.state)); err != nil {
 		return err
 	}
 	r.locked = true
