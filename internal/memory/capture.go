@@ -125,7 +125,7 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 	}
 	defer f.Close()
 	read := reader(p)
-	return inParallel(foam.Extents(p.Memory.FOAM.Extents).Chunks(chunk), func(e image.Extent) error {
+	return inParallel(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
 		mem, err := f.Map(e)
 		if err != nil {
 			return err

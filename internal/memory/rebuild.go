@@ -248,7 +248,7 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, moved func(int64)) erro
 		if !hasOwnPages(v) {
 			continue
 		}
-		for _, e := range stored.Within(image.Extent{Start: v.Start, End: v.End}).Chunks(chunk) {
+		for _, e := range f.Runs(stored.Within(image.Extent{Start: v.Start, End: v.End}), chunk) {
 			work = append(work, e)
 			writable[e] = v.Prot&kernel.ProtWrite != 0
 		}

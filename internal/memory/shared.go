@@ -143,7 +143,7 @@ func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 		return fmt.Errorf("shared memory %d: %w", m.ID, err)
 	}
 	m.FOAM.Extents = extents
-	return inParallel(foam.Extents(extents).Chunks(chunk), func(e image.Extent) error {
+	return inParallel(to.Runs(extents, chunk), func(e image.Extent) error {
 		mem, err := to.Map(e)
 		if err != nil {
 			return err

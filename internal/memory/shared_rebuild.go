@@ -171,7 +171,7 @@ func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64))
 		return err
 	}
 	defer from.Close()
-	return inParallel(foam.Extents(m.FOAM.Extents).Chunks(chunk), func(e image.Extent) error {
+	return inParallel(from.Runs(m.FOAM.Extents, chunk), func(e image.Extent) error {
 		mem, err := from.Map(e)
 		if err != nil {
 			return err
