@@ -174,4 +174,4 @@ func (p *process) describe() string {
 }
 
 // bootTimeout bounds a first boot. Emulated guests on a busy machine are slow, but not that slow.
-const bootTimeout = 3 * time.Minute
+const bootTimeout = 5 * time.Minute
