@@ -28,6 +28,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// A pipe of whoever started the tests is not the programs' business, and would be refused.
+	if err := kernel.KeepFromChildren(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	var err error
 	if scratch, err = os.MkdirTemp("", "kup-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
