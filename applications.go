@@ -19,7 +19,8 @@ type Started struct {
 	PID  int    `json:"pid"`
 	Log  string `json:"log,omitempty"`
 
-	store *app.Store
+	store     *app.Store
+	attendant *app.Attendant // nil if detached
 }
 
 // Run starts an application in a session of its own and puts it under kup's care.
@@ -28,19 +29,28 @@ func Run(o RunOptions) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
+	started := &Started{store: store}
+	if !o.Detached {
+		started.attendant = app.NewAttendant()
+	}
 	r, err := store.Start(app.Spec{Name: o.Name, Argv: o.Argv, Detached: o.Detached})
 	if err != nil {
+		if started.attendant != nil {
+			started.attendant.Close()
+		}
 		return nil, err
 	}
-	return &Started{r.Name, r.PID, r.Log, store}, nil
+	started.Name, started.PID, started.Log = r.Name, r.PID, r.Log
+	return started, nil
 }
 
 // Outcome is how an application that was waited for came to its end.
 type Outcome = app.Outcome
 
-// Wait waits until the application ends, and passes on the signals that this process gets in the meantime (INT, TERM, HUP, QUIT).
+// Wait waits until an application that is not detached ends, and passes on the signals that this process gets in the meantime (INT, TERM, HUP, QUIT).
 func (s *Started) Wait() (Outcome, error) {
-	status, err := app.Attend(s.PID)
+	defer s.attendant.Close()
+	status, err := s.attendant.Attend(s.PID)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -3,6 +3,7 @@ package kup
 import (
 	"strings"
 
+	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/image"
 )
 
@@ -24,10 +25,10 @@ func Inspect(dir string) (*Image, error) {
 }
 
 // Verify checks everything about an image: all that Inspect does, and that its contents are those that were written.
-func Verify(dir string, progress func(Progress)) error {
+func Verify(dir string, progress Progress) error {
 	return image.Verify(dir, func(done, total int64) {
 		if progress != nil {
-			progress(Progress{Step: "verify", Done: done, Total: total})
+			progress("verify", done, total)
 		}
 	})
 }
@@ -42,7 +43,7 @@ type Removed struct {
 // Remove deletes an image, if what is anything with a slash in it, and else forgets an application of that name.
 func Remove(s State, what string) (*Removed, error) {
 	if strings.Contains(what, "/") {
-		if err := image.Remove(what); err != nil {
+		if err := app.Discard(what); err != nil {
 			return nil, err
 		}
 		return &Removed{Image: what}, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/refuse"
+	"github.com/kup-project/kup/internal/restore"
 )
 
 // Errors that others may match, with errors.Is. Each comes in a sentence that says what is wrong and what to do.
@@ -21,6 +22,8 @@ var (
 	ErrRefused = refuse.ErrRefused
 	// ErrImage: an image is not acceptable.
 	ErrImage = image.ErrNotAcceptable
+	// ErrConflict: a process ID, an address or another name that an application needs is taken.
+	ErrConflict = restore.ErrConflict
 )
 
 // State is the directory where kup keeps its records of applications, and their images unless told otherwise. The zero value is

@@ -19,7 +19,7 @@ starts for the purpose. It never goes by the kernel's version. It tells which jo
 which are possible except for some applications. With -v it also says how each feature was tried.
 
 The exit code is 0 if checkpoint and restore are possible, else 1.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: c.verb(func(*cobra.Command, []string) error {
 			report := kup.Check()
 			if err := c.print(report, func(w io.Writer) error { return c.printCheck(w, report) }); err != nil {

@@ -13,7 +13,7 @@ func (c *command) docs() *cobra.Command {
 		Use:    "docs DIR",
 		Short:  "Write the manual pages and the shells' completion scripts below a directory",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   takes(1, 1, "a directory"),
 		RunE: c.verb(func(cmd *cobra.Command, args []string) error {
 			man, completion := filepath.Join(args[0], "man1"), filepath.Join(args[0], "completion")
 			for _, dir := range []string{man, completion} {

@@ -46,6 +46,8 @@ func classify(err error) (code int, kind string) {
 		return exitRefused, "refused"
 	case errors.Is(err, kup.ErrImage):
 		return exitImage, "image"
+	case errors.Is(err, kup.ErrConflict):
+		return exitConflict, "conflict"
 	}
 	return exitFailed, "failed"
 }

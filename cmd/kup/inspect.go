@@ -22,7 +22,7 @@ kinds of files they have open. With --json it prints all of it. The image must b
 of a machine with another processor. It is exit code 4 if it is not acceptable.`,
 		Example: `  kup inspect /var/lib/kup/images/cache/1
   kup inspect --json ./cache.image | jq '.state.processes[].fds'`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, 1, "the directory of an image"),
 		RunE: c.verb(func(_ *cobra.Command, args []string) error {
 			img, err := kup.Inspect(args[0])
 			if err != nil {

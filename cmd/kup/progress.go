@@ -18,7 +18,7 @@ const barDelay = time.Second
 
 // progress returns a function that shows how far things are: with bars if standard error is a terminal, and with lines under -v.
 // done ends it.
-func (c *command) progress() (report func(kup.Progress), done func()) {
+func (c *command) progress() (report kup.Progress, done func()) {
 	p := &progress{begun: time.Now()}
 	if file, ok := c.stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) && !c.verbose && !c.json {
 		p.bars = mpb.New(mpb.WithOutput(file), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
@@ -35,24 +35,24 @@ type progress struct {
 }
 
 // report may be called from several goroutines.
-func (p *progress) report(now kup.Progress) {
+func (p *progress) report(step string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.Step != p.step {
-		p.step = now.Step
+	if step != p.step {
+		p.step = step
 		p.finishBar()
-		slog.Info(now.Step, "bytes", now.Total, "after", time.Since(p.begun).Round(time.Millisecond))
+		slog.Info(step, "after", time.Since(p.begun).Round(time.Millisecond))
 	}
-	if p.bars == nil || now.Total == 0 || time.Since(p.begun) < barDelay {
+	if p.bars == nil || total == 0 || time.Since(p.begun) < barDelay {
 		return
 	}
 	if p.bar == nil {
-		p.bar = p.bars.AddBar(now.Total,
-			mpb.PrependDecorators(decor.Name(now.Step, decor.WCSyncSpaceR), decor.CountersKibiByte("% .1f / % .1f")),
+		p.bar = p.bars.AddBar(total,
+			mpb.PrependDecorators(decor.Name(step, decor.WCSyncSpaceR), decor.CountersKibiByte("% .1f / % .1f")),
 			mpb.AppendDecorators(decor.Percentage()))
 	}
-	p.bar.SetTotal(now.Total, false)
-	p.bar.SetCurrent(now.Done)
+	p.bar.SetTotal(total, false)
+	p.bar.SetCurrent(done)
 }
 
 // finishBar leaves the bar as it is: the step is over, or it has failed half-way.

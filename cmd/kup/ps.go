@@ -23,7 +23,7 @@ func (c *command) ps() *cobra.Command {
   ended         it has ended by itself, or the machine was restarted without kup
 
 MEMORY is what its processes have in RAM; memory that they share counts in each of them.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: c.verb(func(*cobra.Command, []string) error {
 			all, err := kup.Applications(c.state)
 			if err != nil {

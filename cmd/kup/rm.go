@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,7 @@ while the application runs. An image whose place was chosen with --dir stays, an
 rm with a directory, anything with a slash in it, deletes that image, complete or half-written. It refuses any other directory.`,
 		Example: `  kup rm cache
   kup rm ./cache.image`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, math.MaxInt, "an application or the directory of an image"),
 		RunE: c.verb(func(_ *cobra.Command, args []string) error {
 			for _, arg := range args {
 				removed, err := kup.Remove(c.state, arg)

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kup-project/kup"
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // command is what all verbs share.
@@ -74,8 +77,10 @@ Exit codes:
   kup restore cache
   kup update --kernel /boot/vmlinuz-6.12.0 --initrd /boot/initrd.img-6.12.0`,
 		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          c.noSuchVerb,
+		// How many letters may differ.
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
+		Args:                       c.noSuchVerb,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			level := slog.LevelWarn
 			if c.verbose {
@@ -91,7 +96,7 @@ Exit codes:
 	flags.StringVar(&c.state.Dir, "state-dir", "", "where records and images are kept (default $KUP_STATE_DIR, else /var/lib/kup)")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		c.run(), c.ps(), c.inspect(), c.verify(), c.rm(),
+		c.run(), c.checkpoint(), c.restore(), c.ps(), c.inspect(), c.verify(), c.rm(),
 		c.check(), c.version(), c.docs(),
 	)
 	return root
@@ -109,6 +114,21 @@ func (c *command) noSuchVerb(cmd *cobra.Command, args []string) error {
 	return errors.New(message)
 }
 
+// takes checks the number of arguments; what names them.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > most && most == 0:
+			return fmt.Errorf("%s takes no arguments, so %q is not understood", cmd.Name(), args[0])
+		case len(args) > most:
+			return fmt.Errorf("%s takes %s, so %q is not understood", cmd.Name(), what, args[most])
+		case len(args) < least:
+			return fmt.Errorf("%s needs %s", cmd.Name(), what)
+		}
+		return nil
+	}
+}
+
 // verb makes the function that cobra calls; errors before it are about usage.
 func (c *command) verb(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -118,3 +138,8 @@ func (c *command) verb(run func(cmd *cobra.Command, args []string) error) func(*
 }
 
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
+
+// interruptible ends the context when kup is asked to give up, so that it can put things back in order.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, kernel.TerminatingSignals...)
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ output on a terminal.
 Process IDs up to 1000 are not given to applications, since a system that has just booted uses them itself.`,
 		Example: `  kup run --name cache -d -- memcached -u nobody -m 1024
   kup run -- ./server --port 8080 </dev/null >server.log 2>&1`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, math.MaxInt, "a command to run"),
 		RunE: c.verb(func(_ *cobra.Command, args []string) error {
 			o.State, o.Argv = c.state, args
 			started, err := kup.Run(o)

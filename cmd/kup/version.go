@@ -13,7 +13,7 @@ func (c *command) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of kup, of the images it writes, and of the running kernel",
-		Args:  cobra.NoArgs,
+		Args:  takes(0, 0, ""),
 		RunE: c.verb(func(*cobra.Command, []string) error {
 			v := kup.Versions()
 			return c.print(v, func(w io.Writer) error {

@@ -40,6 +40,12 @@ func (l *Locked) NotRestored() error {
 	return l.Save()
 }
 
+// RunsOn notes that an application runs on although it was captured: what was to follow has failed.
+func (l *Locked) RunsOn() error {
+	l.set(Running)
+	return l.Save()
+}
+
 // ByPID finds the running application whose root a process is.
 func (s *Store) ByPID(pid int) (name string, found bool, err error) {
 	return s.find(func(r *Record) bool { return r.PID == pid && Alive(r) })

@@ -30,8 +30,11 @@ func (s *Store) Remove(name string) (kept string, err error) {
 			kept = r.Image
 		}
 	}
-	for _, path := range []string{s.ImagesDir(name), s.LogPath(name), s.recordPath(name), s.lockPath(name)} {
-		if err := os.RemoveAll(path); err != nil {
+	if err := s.removeImages(name); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	for _, path := range []string{s.LogPath(name), s.recordPath(name), s.lockPath(name)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -217,11 +217,22 @@ func (s *Store) chooseName(spec Spec) (string, error) {
 // Release lets the process run on when this one ends.
 func (p *Process) Release() error { return p.cmd.Process.Release() }
 
+// Attendant catches signals for an application.
+type Attendant struct{ signals chan os.Signal }
+
+// NewAttendant catches signals from now on. It is to be made before the application is started: a signal in between would end this
+// process instead.
+func NewAttendant() *Attendant {
+	a := &Attendant{make(chan os.Signal, 16)}
+	signal.Notify(a.signals, kernel.ForwardedSignals...)
+	return a
+}
+
+// Close lets signals do what they did before.
+func (a *Attendant) Close() { signal.Stop(a.signals) }
+
 // Attend stands in front of a child until it ends: it passes signals on, and returns how the child ended.
-func Attend(pid int) (kernel.WaitStatus, error) {
-	signals := make(chan os.Signal, len(kernel.ForwardedSignals))
-	signal.Notify(signals, kernel.ForwardedSignals...)
-	defer signal.Stop(signals)
+func (a *Attendant) Attend(pid int) (kernel.WaitStatus, error) {
 	type result struct {
 		status kernel.WaitStatus
 		err    error
@@ -233,7 +244,7 @@ func Attend(pid int) (kernel.WaitStatus, error) {
 	}()
 	for {
 		select {
-		case sig := <-signals:
+		case sig := <-a.signals:
 			// It may have ended just now; then there is nobody to tell.
 			if err := kernel.Kill(pid, sig.(kernel.Signal)); err != nil && !errors.Is(err, kernel.ESRCH) {
 				return 0, fmt.Errorf("passing %v on to pid %d: %w", sig, pid, err)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -49,12 +48,6 @@ func (s *Store) lockPath(name string) string   { return filepath.Join(s.dir, "ap
 // LogPath is where a detached application's output goes.
 func (s *Store) LogPath(name string) string { return filepath.Join(s.dir, "log", name+".log") }
 
-// ImagesDir holds the images of an application that were not given a place by the user.
-func (s *Store) ImagesDir(name string) string { return filepath.Join(s.dir, "images", name) }
-
-// owns tells whether kup chose the place of an image.
-func (s *Store) owns(name, image string) bool { return filepath.Dir(image) == s.ImagesDir(name) }
-
 // mkdir makes the state directory or one below it. Images hold memory, records hold environments: only root may read them.
 func (s *Store) mkdir(name string) error {
 	if err := os.MkdirAll(filepath.Join(s.dir, name), 0o700); err != nil {
@@ -69,7 +62,6 @@ func (s *Store) List() ([]*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(paths)
 	records := make([]*Record, 0, len(paths))
 	for _, path := range paths {
 		r, err := s.Load(strings.TrimSuffix(filepath.Base(path), ".json"))
@@ -81,6 +73,7 @@ func (s *Store) List() ([]*Record, error) {
 		}
 		records = append(records, r)
 	}
+	slices.SortFunc(records, func(a, b *Record) int { return strings.Compare(a.Name, b.Name) })
 	return records, nil
 }
 
@@ -113,30 +106,6 @@ func (s *Store) save(r *Record) error {
 		return fmt.Errorf("record of %s: %w", r.Name, err)
 	}
 	return nil
-}
-
-// NextImageDir is where the next checkpoint of an application goes. It does not exist, but its parent does.
-func (s *Store) NextImageDir(name string) (string, error) {
-	parent := s.ImagesDir(name)
-	if err := s.mkdir(filepath.Join("images", name)); err != nil {
-		return "", err
-	}
-	entries, err := os.ReadDir(parent)
-	if err != nil {
-		return "", err
-	}
-	last := 0
-	for _, e := range entries {
-		// What a half-written image is called begins with its number, too.
-		digits := strings.TrimLeft(e.Name(), ".")
-		if end := strings.IndexFunc(digits, func(c rune) bool { return c < '0' || c > '9' }); end >= 0 {
-			digits = digits[:end]
-		}
-		if n, err := strconv.Atoi(digits); err == nil {
-			last = max(last, n)
-		}
-	}
-	return filepath.Join(parent, strconv.Itoa(last+1)), nil
 }
 
 // Locked is an application that no other kup command changes until Unlock.

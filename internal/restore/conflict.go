@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/procfs"
@@ -40,10 +41,18 @@ func checkIDs(st *image.State, p *plan) error {
 	return nil
 }
 
+// reapTime is how long a process that has ended may still have its ID: not every init reaps at once, and the application itself may have
+// been ended a moment ago.
+const reapTime = 5 * time.Second
+
 func checkID(id int, what string) error {
-	st, err := procfs.ReadStat(id)
-	if err != nil {
-		return nil
+	for deadline := time.Now().Add(reapTime); ; time.Sleep(5 * time.Millisecond) {
+		st, err := procfs.ReadStat(id)
+		if err != nil {
+			return nil
+		}
+		if st.State != 'Z' || time.Now().After(deadline) {
+			return conflict{fmt.Errorf("%s cannot be restored: the ID is taken by pid %d (%s); end that process, or restore where the ID is free", what, id, st.Comm)}
+		}
 	}
-	return conflict{fmt.Errorf("%s cannot be restored: the ID is taken by pid %d (%s); end that process, or restore where the ID is free", what, id, st.Comm)}
 }

@@ -1,0 +1,80 @@
+package kup
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/checkpoint"
+)
+
+// CheckpointOptions says what to save, where.
+type CheckpointOptions struct {
+	State
+	Name         string // an application under kup's care, or
+	PID          int    // the root of any other tree
+	Dir          string // of the image, which must not exist; empty: below State, where it replaces the application's older ones
+	LeaveRunning bool   // do not end the application
+	Progress     Progress
+}
+
+// Checkpointed says what was saved.
+type Checkpointed struct {
+	Name string `json:"name,omitempty"` // of an application under kup's care
+	PID  int    `json:"pid"`
+	*checkpoint.Report
+}
+
+// Checkpoint saves an application to an image, and ends it once the image is complete. If it fails, the application runs on.
+func Checkpoint(ctx context.Context, o CheckpointOptions) (*Checkpointed, error) {
+	store, err := o.store()
+	if err != nil {
+		return nil, err
+	}
+	if o.Name == "" {
+		// It may be one of ours all the same.
+		if o.Name, _, err = store.ByPID(o.PID); err != nil {
+			return nil, err
+		}
+	}
+	if o.Name == "" {
+		return o.checkpoint(ctx, store, fmt.Sprintf("pid-%d", o.PID))
+	}
+	l, err := store.Lock(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Unlock()
+	if o.PID, err = l.Root(); err != nil {
+		return nil, err
+	}
+	done, err := o.checkpoint(ctx, store, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Captured(done.Dir, !o.LeaveRunning); err != nil {
+		return nil, fmt.Errorf("the image %s is complete, but that could not be recorded: %w", done.Dir, err)
+	}
+	return done, store.DropOlderImages(o.Name, done.Dir)
+}
+
+// checkpoint saves the tree below o.PID.
+func (o CheckpointOptions) checkpoint(ctx context.Context, store *app.Store, images string) (*Checkpointed, error) {
+	var err error
+	if o.Dir == "" {
+		o.Dir, err = store.NextImageDir(images)
+	} else {
+		o.Dir, err = filepath.Abs(o.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	report, err := checkpoint.Run(ctx, checkpoint.Options{
+		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Tool: version(), Progress: o.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Checkpointed{o.Name, o.PID, report}, nil
+}

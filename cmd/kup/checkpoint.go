@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kup-project/kup"
+)
+
+func (c *command) checkpoint() *cobra.Command {
+	o := kup.CheckpointOptions{}
+	cmd := &cobra.Command{
+		Use:   "checkpoint (NAME | --pid PID) [--dir DIR] [--leave-running]",
+		Short: "Save an application to disk, and end it",
+		Long: `checkpoint saves a running application, a process and all its descendants, to an image: a directory that "kup restore"
+brings it back from. The processes are stopped for as long as their state and memory are written, and ended when the
+image is complete; with --leave-running they run on.
+
+Kept: processes with their IDs, sessions and credentials; threads with their registers and signals; memory; timers;
+open files, pipes, event descriptors, unix sockets; TCP connections with all data under way, so that the peer notices
+nothing but a pause if the restore comes soon enough.
+Not kept: the contents of files. A file that was deleted while open is saved with the image; all others must be as they were
+when the application is restored.
+
+If something cannot be restored faithfully, the command refuses it before the application is stopped (exit code 3). If it
+fails, or is killed, the application runs on and the image is incomplete: it can never be restored.
+
+An application under kup's care keeps its newest image below the state directory; older ones there are deleted
+when it is complete. An image with --dir is never deleted by kup, except by "kup rm DIR".`,
+		Example: `  kup checkpoint cache
+  kup checkpoint cache --leave-running --dir /backup/cache.image
+  kup checkpoint --pid 4711 --dir ./server.image`,
+		Args: takes(0, 1, "one application"),
+		RunE: c.verb(func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == cmd.Flags().Changed("pid") {
+				return usagef("checkpoint needs either the name of an application or --pid")
+			}
+			if len(args) == 1 {
+				o.Name = args[0]
+			}
+			o.State = c.state
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			progress, done := c.progress()
+			o.Progress = progress
+			result, err := kup.Checkpoint(ctx, o)
+			done()
+			if err != nil {
+				return err
+			}
+			return c.print(result, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, result.Dir)
+				return err
+			})
+		}),
+	}
+	cmd.Flags().IntVar(&o.PID, "pid", 0, "the process at the root of the tree")
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "where the image goes: a directory that does not exist yet (default: below the state directory)")
+	cmd.Flags().BoolVar(&o.LeaveRunning, "leave-running", false, "let the application run on")
+	return cmd
+}
