@@ -14,3 +14,6 @@ const Signals = 64
 
 // TgKill sends a signal to one thread, see tgkill(2).
 func TgKill(pid, tid int, sig Signal) error { return unix.Tgkill(pid, tid, sig) }
+
+// Gettid returns the thread ID of the calling thread: a goroutine's own only while it is locked to its thread.
+func Gettid() int { return unix.Gettid() }

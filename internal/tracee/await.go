@@ -71,9 +71,12 @@ func (t *Task) poll() error {
 	return nil
 }
 
-// lost is the error of a request to a task that should be stopped.
+// lost explains the error, if it is one, of a request to a task.
 func (t *Task) lost(what string, err error) error {
-	if errors.Is(err, kernel.ESRCH) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kernel.ESRCH):
 		return errGone
 	}
 	return fmt.Errorf("%v: %s: %w", t, what, err)

@@ -169,8 +169,8 @@ func checkTracers(info *ProcessInfo) error {
 
 func refuseTraced(info *ProcessInfo, tid, tracer int) error {
 	name := "a process"
-	if st, err := procfs.ReadStat(tracer); err == nil {
-		name = st.Comm
+	if st, err := procfs.ReadStatus(tracer); err == nil {
+		name, tracer = st.Name, st.TGID // it was the thread that traces
 	}
 	return refuse.Errorf("%v: thread %d is traced by pid %d (%s), and a thread can have one tracer only; end or detach the debugger", info, tid, tracer, name)
 }

@@ -165,30 +165,44 @@ var errGone = errors.New("the thread has ended")
 
 // seize attaches to a running thread and asks it to stop.
 func (t *Task) seize() error {
-	err := kernel.PtraceSeize(t.TID, 0)
-	if err == nil {
-		err = kernel.PtraceInterrupt(t.TID)
-	}
-	if errors.Is(err, kernel.ESRCH) {
-		return errGone
-	}
-	if !errors.Is(err, kernel.EPERM) {
-		return err
-	}
-	// A thread that has exited cannot be seized, nor one that has a tracer.
-	status, statErr := procfs.ReadStatus(t.TID)
-	switch {
-	case procfs.Gone(statErr) || statErr == nil && status.State == 'X':
-		return errGone
-	case statErr != nil:
-		return statErr
-	case status.State == 'Z' && t.TID == t.PID:
-		t.Exited = true
-		return nil
-	case status.State == 'Z':
-		return errGone // the kernel reaps it by itself
-	case status.TracerPID != 0:
-		return refuseTraced(&ProcessInfo{PID: t.PID, Comm: t.process.Comm}, t.TID, status.TracerPID)
+	// A thread that calls execve(2) takes its leader's number: what could not be seized a moment ago is then another thread.
+	const attempts = 100
+	var err error
+	for range attempts {
+		if err = kernel.PtraceSeize(t.TID, 0); err == nil {
+			err = kernel.PtraceInterrupt(t.TID)
+		}
+		if errors.Is(err, kernel.ESRCH) {
+			return errGone
+		}
+		if !errors.Is(err, kernel.EPERM) {
+			return err
+		}
+		if explained, err := t.explain(); explained || err != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("%v: seize: %w; kup needs CAP_SYS_PTRACE and a system that lets it trace (see Yama's ptrace_scope)", t, err)
+}
+
+// explain tells why a thread could not be seized: because it has exited, or has a tracer.
+func (t *Task) explain() (explained bool, err error) {
+	status, err := procfs.ReadStatus(t.TID)
+	switch {
+	case procfs.Gone(err) || err == nil && status.State == 'X':
+		return true, errGone
+	case err != nil:
+		return true, err
+	case status.State == 'Z' && t.TID == t.PID:
+		t.Exited = true
+		return true, nil
+	case status.State == 'Z':
+		return true, errGone // the kernel reaps it by itself
+	case status.TracerPID == kernel.Gettid():
+		// It was seized by the number it had before it called execve(2).
+		return true, t.lost("interrupt", kernel.PtraceInterrupt(t.TID))
+	case status.TracerPID != 0:
+		return true, refuseTraced(&ProcessInfo{PID: t.PID, Comm: t.process.Comm}, t.TID, status.TracerPID)
+	}
+	return false, nil
 }

@@ -19,8 +19,10 @@ import (
 )
 
 // With victimEnv set to a pid, the test binary is a kup that freezes that process over and over, to be killed. With crashEnv set to
-// "N STEP" it kills itself when it comes to a step for the Nth time.
+// "N STEP" it kills itself when it comes to a step for the Nth time; with hold it leaves an injection open and waits to be killed.
 const (
+	hold = "hold"
+
 	victimEnv = "KUP_TEST_FREEZE"
 	crashEnv  = "KUP_TEST_CRASH"
 )
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 func freezeForever(pid int, crash string) error {
-	if crash != "" {
+	if crash != "" && crash != hold {
 		text, step, _ := strings.Cut(crash, " ")
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -54,6 +56,17 @@ func freezeForever(pid int, crash string) error {
 	}
 	tracer := New()
 	defer tracer.Close()
+	if crash == hold {
+		f, err := tracer.Freeze(context.Background(), []int{pid})
+		if err != nil {
+			return err
+		}
+		if _, err := f.Processes[0].Tasks[0].Inject(100); err != nil {
+			return err
+		}
+		fmt.Println("begin")
+		select {}
+	}
 	fmt.Println("begin")
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -122,6 +135,12 @@ func workOn(p *Process) error {
 // killKup starts a kup that freezes the process over and over, and kills it: at a step, or if none is given after the delay.
 func killKup(t *testing.T, pid int, delay time.Duration, crash string) {
 	t.Helper()
+	killKupAfter(t, pid, crash, func() { time.Sleep(delay) })
+}
+
+// killKupAfter lets something happen before the kill, if kup does not kill itself at a step.
+func killKupAfter(t *testing.T, pid int, crash string, happen func()) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), victimEnv+"="+strconv.Itoa(pid), crashEnv+"="+crash)
 	cmd.Stderr = os.Stderr
@@ -136,8 +155,8 @@ func killKup(t *testing.T, pid int, delay time.Duration, crash string) {
 	if line, err := lines.ReadString('\n'); line != "begin\n" {
 		t.Fatalf("the helper said %q, %v", line, err)
 	}
-	if crash == "" {
-		time.Sleep(delay)
+	if crash == "" || crash == hold {
+		happen()
 		cmd.Process.Kill()
 	} else {
 		defer time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }).Stop()
@@ -325,5 +344,64 @@ func TestGoProgramSurvivesRandomKills(t *testing.T) {
 		killKup(t, s.pid, time.Duration(rand.IntN(25000))*time.Microsecond, "")
 		s.unchanged(t, goFacts)
 		s.progress(t)
+	}
+}
+
+// TestInterruptedCallEndsAsEver lets a signal come while kup works on a thread, and kills kup: the thread's own code decides whether the call
+// it was in ends with EINTR.
+func TestInterruptedCallEndsAsEver(t *testing.T) {
+	path := program(t, "blocked")
+	const (
+		interrupted = 10
+		byteRead    = 11
+	)
+	for _, c := range []struct {
+		how    string
+		signal bool
+		want   int
+	}{
+		{"read", true, interrupted}, {"read-restart", true, byteRead}, {"pause", true, interrupted},
+		{"poll", true, interrupted}, {"nanosleep", true, interrupted},
+		{"read", false, byteRead}, {"poll", false, byteRead},
+	} {
+		t.Run(fmt.Sprintf("%s, signal %v", c.how, c.signal), func(t *testing.T) {
+			cmd := exec.Command(path, c.how)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() }).Stop()
+			if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+			pid := cmd.Process.Pid
+			asleep := func() bool {
+				call, err := procfs.ReadSyscall(pid)
+				return err == nil && !call.Running
+			}
+			eventually(t, "the program to wait", asleep)
+			killKupAfter(t, pid, hold, func() {
+				if c.signal {
+					kernel.Kill(pid, 10) // SIGUSR1
+				}
+			})
+			if c.want == byteRead {
+				eventually(t, "the program to wait again", asleep)
+				if _, err := in.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != c.want {
+				t.Errorf("the wait ended with %d (%v), want %d", got, cmd.ProcessState, c.want)
+			}
+		})
 	}
 }
