@@ -79,7 +79,7 @@ type TimerFD struct {
 	Flags int    `json:"flags"` // of timerfd_settime(2): TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET
 	Ticks uint64 `json:"ticks"` // expiries not yet read
 	Time  ITimer `json:"time"`  // time left, whatever Flags say; 0 if disarmed or expired for good
-	Due   int64  `json:"due"`   // the moment by CLOCK_REALTIME of a timer armed for one, ns since 1970; else 0
+	Due   int64  `json:"due"`   // the moment, by Clock as the application sees it, of a timer armed for one, ns; else 0
 }
 
 // SignalFD is what signalfd(2) reads.

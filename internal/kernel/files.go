@@ -113,7 +113,7 @@ const (
 	ClockRealtime      = unix.CLOCK_REALTIME
 	ClockMonotonic     = unix.CLOCK_MONOTONIC
 	ClockBoottime      = unix.CLOCK_BOOTTIME
-	ClockRealtimeAlarm = unix.CLOCK_REALTIME_ALARM
+	ClockBoottimeAlarm = unix.CLOCK_BOOTTIME_ALARM
 	TimerAbsolute      = unix.TFD_TIMER_ABSTIME
 	TimerCancelOnSet   = unix.TFD_TIMER_CANCEL_ON_SET
 )

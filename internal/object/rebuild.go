@@ -9,7 +9,8 @@ import (
 )
 
 // Rebuild makes the open file descriptions of an image again: Create makes them in kup's own descriptor table, Install gives each
-// process its table, Connect does the rest, and Close gives kup's copies up.
+// process its table, Connect and, when all threads exist, SetOwners do the rest, and Close gives
+// kup's copies up.
 type Rebuild struct {
 	// State is what to rebuild.
 	State *image.State
@@ -127,9 +128,6 @@ func (r *Rebuild) findHolders() {
 // Connect does what needs all descriptors in place, in the order of the registry, then the processes' record locks.
 func (r *Rebuild) Connect(seeds map[int]*tracee.Seed) error {
 	err := r.each(func(h *Handler, f *image.OpenFile) error {
-		if err := r.setOwner(f); err != nil {
-			return err
-		}
 		holder, held := r.holders[f.ID]
 		if h.Connect == nil || !held {
 			return nil
@@ -168,7 +166,12 @@ func (r *Rebuild) closeExtra() {
 	r.extra = nil
 }
 
-// setOwner restores who gets signals about a file. The receiving process exists by now.
+// SetOwners restores who gets signals about files (F_SETOWN, F_SETSIG, O_ASYNC). All threads exist by now: one of them may be
+// the owner.
+func (r *Rebuild) SetOwners() error {
+	return r.each(func(_ *Handler, f *image.OpenFile) error { return r.setOwner(f) })
+}
+
 func (r *Rebuild) setOwner(f *image.OpenFile) error {
 	fd := r.fds[f.ID]
 	if f.Owner.PID != 0 || f.Owner.Signal != 0 {

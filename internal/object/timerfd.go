@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -9,15 +10,15 @@ import (
 	"github.com/kup-project/kup/internal/tracee"
 )
 
-// timerfd handles timerfd_create(2). A timer goes on with the time that it had left, except one for a given moment of
-// CLOCK_REALTIME: that moment stays.
+// timerfd handles timerfd_create(2). A timer armed for a moment (TFD_TIMER_ABSTIME) keeps that moment, by the clock as the
+// application sees it; every other one goes on with the time that it had left.
 var timerfd = &Handler{
 	Kind:    image.KindTimerFD,
 	Claims:  func(d *Descriptor) bool { return d.Link == "anon_inode:[timerfd]" },
 	Check:   checkAlone,
 	Capture: captureTimerFD,
 	Rebuild: rebuildTimerFD,
-	Connect: armTimerFD,
+	Connect: startTimerFD,
 }
 
 func captureTimerFD(_ *Capture, d *Descriptor, f *image.OpenFile) error {
@@ -29,15 +30,19 @@ func captureTimerFD(_ *Capture, d *Descriptor, f *image.OpenFile) error {
 	if err := d.value("settime flags", "%o", &t.Flags); err != nil {
 		return err
 	}
-	now, err := kernel.ClockTime(kernel.ClockRealtime)
+	now, err := kernel.ClockTime(t.Clock)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: clock %d: %w", d, t.Clock, err)
 	}
 	if t.Time.Value, t.Time.Interval, err = kernel.TimerFDTime(d.File); err != nil {
 		return fmt.Errorf("%s: timerfd_gettime: %w", d, err)
 	}
-	if wallClock(t) && t.Time.Value != 0 {
-		t.Due = now + t.Time.Value
+	if t.Flags&kernel.TimerAbsolute != 0 && t.Time.Value != 0 {
+		shift, err := clockShift(d.PID, t.Clock)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d, err)
+		}
+		t.Due = now + shift + t.Time.Value
 	}
 	// timerfd_gettime has added the periods that were over: so the count is read after it.
 	if d.Info, err = procfs.ReadFDInfo(d.PID, d.FD); err != nil {
@@ -46,9 +51,23 @@ func captureTimerFD(_ *Capture, d *Descriptor, f *image.OpenFile) error {
 	return d.value("ticks", "%d", &t.Ticks)
 }
 
-// wallClock reports whether a timer was armed for a moment of CLOCK_REALTIME.
-func wallClock(t *image.TimerFD) bool {
-	return t.Flags&kernel.TimerAbsolute != 0 && (t.Clock == kernel.ClockRealtime || t.Clock == kernel.ClockRealtimeAlarm)
+// clockShift is how far a process's clock is ahead of kup's, ns: time namespaces shift clocks.
+func clockShift(pid, clock int) (int64, error) {
+	theirs, err := procfs.ReadTimeOffsets(pid)
+	if err != nil {
+		return 0, err
+	}
+	ours, err := procfs.ReadTimeOffsets(os.Getpid())
+	if err != nil {
+		return 0, err
+	}
+	switch clock {
+	case kernel.ClockMonotonic:
+		return theirs.Monotonic - ours.Monotonic, nil
+	case kernel.ClockBoottime, kernel.ClockBoottimeAlarm:
+		return theirs.Boottime - ours.Boottime, nil
+	}
+	return 0, nil
 }
 
 func rebuildTimerFD(_ *Rebuild, f *image.OpenFile) (int, error) {
@@ -59,22 +78,25 @@ func rebuildTimerFD(_ *Rebuild, f *image.OpenFile) (int, error) {
 	return fd, nil
 }
 
-// armTimerFD starts the timer late, so that the time it takes to restore is not counted.
-func armTimerFD(r *Rebuild, f *image.OpenFile, _ *tracee.Seed, _ int) error { return r.startTimer(f) }
-
-func (r *Rebuild) startTimer(f *image.OpenFile) error {
-	t, fd := f.Timer, r.fds[f.ID]
-	value, flags := t.Time.Value, t.Flags&^(kernel.TimerAbsolute|kernel.TimerCancelOnSet)
+// startTimerFD starts the timer late, so that the time it takes to restore is not counted. The owner does it, in whose time
+// namespace the moment is meant.
+func startTimerFD(r *Rebuild, f *image.OpenFile, owner *tracee.Seed, fd int) error {
+	t := f.Timer
+	value, flags := t.Time.Value, 0
 	if t.Due != 0 {
 		value, flags = t.Due, t.Flags
 	}
-	if err := kernel.SetTimerFD(fd, flags, value, t.Time.Interval); err != nil {
-		return fmt.Errorf("timerfd_settime: %w", err)
+	const second = 1_000_000_000
+	b := tracee.NewBatch(owner)
+	spec := b.Words(uint64(t.Time.Interval/second), uint64(t.Time.Interval%second), uint64(value/second), uint64(value%second))
+	b.Must("timerfd_settime", kernel.SysTimerfdSettime, fd, flags, spec, 0)
+	if err := b.Run(); err != nil {
+		return err
 	}
 	if t.Ticks == 0 {
 		return nil
 	}
-	if err := kernel.SetTimerFDTicks(fd, t.Ticks); err != nil {
+	if err := kernel.SetTimerFDTicks(r.fds[f.ID], t.Ticks); err != nil {
 		return fmt.Errorf("%d expiries of the timer not yet read (TFD_IOC_SET_TICKS, needs a kernel with CONFIG_CHECKPOINT_RESTORE): %w", t.Ticks, err)
 	}
 	return nil
