@@ -41,9 +41,13 @@ type UnixSocket struct {
 	// Node is the socket file behind a path name, as it was at the checkpoint; nil if there was none (abstract, or unlinked).
 	Node *UnixNode `json:"node,omitempty"`
 
+	// PeerName is the address that a datagram socket is connected to, if the socket there is not part of the image.
+	PeerName []byte `json:"peer_name,omitempty"`
+
 	Backlog   int           `json:"backlog"`    // listen(2)
 	ShutRead  bool          `json:"shut_read"`  // receives no more: own shutdown(SHUT_RD) or the peer's SHUT_WR
 	ShutWrite bool          `json:"shut_write"` // sends no more
+	Reset     bool          `json:"reset"`      // of an orphaned socket: ECONNRESET waits to be read
 	PeerCred  UnixCred      `json:"peer_cred"`  // SO_PEERCRED
 	Queue     []UnixMessage `json:"queue,omitempty"`
 }

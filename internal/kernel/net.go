@@ -223,6 +223,9 @@ func SocketProtocol(path string) (string, error) {
 	return string(bytes.TrimRight(buf[:n], "\x00")), nil
 }
 
+// UcredSpace is the room that a control message with a struct ucred takes.
+var UcredSpace = unix.CmsgSpace(unix.SizeofUcred)
+
 // SocketUcred reads an option that is a struct ucred, as SO_PEERCRED.
 func SocketUcred(fd, level, name int) (pid int, uid, gid uint32, err error) {
 	c, err := unix.GetsockoptUcred(fd, level, name)

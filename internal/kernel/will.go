@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -21,27 +20,18 @@ type Will struct {
 	clauses []willClause
 }
 
-// willCall is one system call: number and arguments.
-type willCall struct {
-	nr   uintptr
-	args [6]uintptr
-}
-
 // willClause is one call with its data. A clause that is not in force makes a harmless call instead.
 type willClause struct {
-	call  *willCall
+	call  *tableCall
 	value *int32
 }
 
 // willPreamble is how many calls come before the clauses.
 const willPreamble = 2
 
-//go:noescape
-func cloneRun(flags uintptr, table *willCall, count uintptr) (pid uintptr)
-
 // NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
 func NewWill(clauses int) (*Will, error) {
-	const callSize, valueSize = int(unsafe.Sizeof(willCall{})), 8
+	const callSize, valueSize = int(unsafe.Sizeof(tableCall{})), 8
 	count := willPreamble + clauses
 	values := count * callSize
 	extra := values + clauses*valueSize
@@ -55,42 +45,24 @@ func NewWill(clauses int) (*Will, error) {
 		unix.Munmap(memory)
 		return nil, fmt.Errorf("will: pidfd_open: %w", err)
 	}
-	call := func(i int) *willCall { return (*willCall)(unsafe.Pointer(&memory[i*callSize])) }
+	call := func(i int) *tableCall { return (*tableCall)(unsafe.Pointer(&memory[i*callSize])) }
 	name := memory[extra+16:]
 	copy(name, "kup-will")
-	*call(0) = willCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}}
+	*call(0) = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}, 0}
 	death := (*unix.PollFd)(unsafe.Pointer(&memory[extra]))
 	*death = unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN} // readable once the process is gone: pidfd_open(2)
-	*call(1) = willCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}}
+	*call(1) = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
 	for i := range clauses {
 		c := willClause{call(willPreamble + i), (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
 		c.call.nr = unix.SYS_GETPID
 		w.clauses = append(w.clauses, c)
 	}
-	if err := w.start(call(0), count); err != nil {
+	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, 0, unsafe.Slice(call(0), count)); err != nil {
 		unix.Close(w.pidfd)
 		unix.Munmap(memory)
-		return nil, err
+		return nil, fmt.Errorf("will: clone: %w", err)
 	}
 	return w, nil
-}
-
-// start makes the child. It must never run a signal handler of the Go runtime, so all signals are blocked in it.
-func (w *Will) start(table *willCall, count int) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	all, old := ^uint64(0), uint64(0)
-	set := func(mask, old *uint64) {
-		unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
-	}
-	set(&all, &old)
-	pid := int(cloneRun(unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, table, uintptr(count)))
-	set(&old, nil)
-	if pid < 0 {
-		return fmt.Errorf("will: clone: %w", unix.Errno(-pid))
-	}
-	w.pid = pid
-	return nil
 }
 
 // SetSocketInt puts a clause into force: on our death an option that is an int is set on a socket. Clauses are executed in
@@ -110,8 +82,7 @@ func (w *Will) Close() error {
 	if err := unix.Kill(w.pid, unix.SIGKILL); err != nil {
 		return fmt.Errorf("will: pid %d: %w", w.pid, err)
 	}
-	err := ignoringEINTR(func() error { _, err := unix.Wait4(w.pid, nil, unix.WALL, nil); return err })
-	if err != nil {
+	if err := reapTable(w.pid); err != nil {
 		return fmt.Errorf("will: wait for pid %d: %w", w.pid, err)
 	}
 	unix.Close(w.pidfd)

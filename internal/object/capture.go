@@ -31,6 +31,7 @@ type Capture struct {
 	outside     holders      // filled when asked for
 	pipes       map[inode]*pipeEnds
 	sockets     heldSockets
+	unix        *unixView // filled when asked for
 }
 
 // inode names a file within one kernel.

@@ -26,7 +26,7 @@ func (o outsider) String() string {
 }
 
 // shareable are the beginnings of links of what matters when an outsider has it too.
-var shareable = []string{"pipe:", "anon_inode:[eventfd]", "anon_inode:[timerfd]", "anon_inode:[signalfd]", "anon_inode:[eventpoll]", "/"}
+var shareable = []string{"pipe:", "anon_inode:[eventfd]", "anon_inode:[timerfd]", "anon_inode:[signalfd]", "anon_inode:[eventpoll]", "socket:", "/"}
 
 // outsiders returns who outside has a descriptor with the same link. It reads the tables of all processes once.
 func (c *Capture) outsiders(link string) ([]outsider, error) {

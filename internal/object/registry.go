@@ -46,6 +46,7 @@ var handlers = []*Handler{
 	eventfd,
 	timerfd,
 	signalfd,
+	unixSocket,
 	tcp,
 	epoll,
 }

@@ -160,7 +160,7 @@ var optionTable = []optionEntry{
 	{name: optSndBuf, level: kernel.SolSocket, option: kernel.SoSndBuf, phase: specialCare},
 	{name: optRcvBuf, level: kernel.SolSocket, option: kernel.SoRcvBuf, phase: specialCare},
 	{name: optBufLock, level: kernel.SolSocket, option: kernel.SoBufLock, phase: specialCare},
-	{name: "SO_PEEK_OFF", level: kernel.SolSocket, option: kernel.SoPeekOff, phase: specialCare},
+	{name: "SO_PEEK_OFF", level: kernel.SolSocket, option: kernel.SoPeekOff, kinds: onUnix | onUDP, phase: specialCare},
 }
 
 var optionByName = func() map[string]*optionEntry {

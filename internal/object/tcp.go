@@ -76,8 +76,8 @@ var tcpStates = map[uint8]image.TCPState{
 	kernel.TCPStateClosing:     image.TCPClosing,
 }
 
-func checkTCP(_ *Capture, d *Descriptor) error {
-	if err := checkSocket(d); err != nil {
+func checkTCP(c *Capture, d *Descriptor) error {
+	if err := checkSocket(c, d); err != nil {
 		return err
 	}
 	info, err := readTCPInfo(d.File)

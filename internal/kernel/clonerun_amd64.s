@@ -1,22 +1,22 @@
 #include "textflag.h"
 
-// func cloneRun(flags uintptr, table *willCall, count uintptr) (pid uintptr)
+// func cloneRun(nr, arg0, arg1 uintptr, table *tableCall, count uintptr) (pid uintptr)
 //
 // The child makes the calls of the table and exits. It shares this process's memory and stands on the stack of the thread
 // that called, so it uses neither stack nor runtime.
-TEXT ·cloneRun(SB), NOSPLIT, $0-32
-	MOVQ flags+0(FP), DI
-	MOVQ table+8(FP), R12
-	MOVQ count+16(FP), R13
-	XORL SI, SI
+TEXT ·cloneRun(SB), NOSPLIT, $0-48
+	MOVQ nr+0(FP), AX        // SYS_clone or SYS_clone3
+	MOVQ arg0+8(FP), DI
+	MOVQ arg1+16(FP), SI
+	MOVQ table+24(FP), R12
+	MOVQ count+32(FP), R13
 	XORL DX, DX
 	XORL R10, R10
 	XORL R8, R8
-	MOVL $56, AX             // SYS_clone
 	SYSCALL
 	TESTQ AX, AX
 	JZ child
-	MOVQ AX, pid+24(FP)
+	MOVQ AX, pid+40(FP)
 	RET
 
 child:
@@ -28,7 +28,8 @@ child:
 	MOVQ 40(R12), R8
 	MOVQ 48(R12), R9
 	SYSCALL
-	ADDQ $56, R12
+	MOVQ AX, 56(R12)
+	ADDQ $64, R12
 	DECQ R13
 	JNZ child
 
