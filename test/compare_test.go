@@ -14,7 +14,7 @@ import (
 // state of every thread, as text per file of /proc.
 type portrait map[string]string
 
-var signalLines = regexp.MustCompile(`(?m)^(Sig|Shd)(Q|Pnd|Blk|Ign|Cgt):.*$`)
+var signalLines = regexp.MustCompile(`(?m)^(Sig|Shd)(Pnd|Blk|Ign|Cgt):.*$`)
 var fdinfoLines = regexp.MustCompile(`(?m)^(pos|flags):.*$`)
 
 func takePortrait(processes []int) portrait {

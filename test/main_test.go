@@ -83,7 +83,11 @@ func buildGo(t *testing.T, source string) string {
 		`dir=$1; shift; exec go build "$@" "$dir"`, "sh", "./programs/"+source)
 }
 
+// buildKup compiles kup, unless KUP_BINARY names one.
 func buildKup(t *testing.T) string {
 	t.Helper()
+	if binary := os.Getenv("KUP_BINARY"); binary != "" {
+		return binary
+	}
 	return build(t, "kup", "env", "CGO_ENABLED=0", "sh", "-c", `exec go build "$@" ../cmd/kup`, "sh")
 }

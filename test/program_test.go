@@ -58,9 +58,14 @@ func (p *program) launch(t *testing.T, command ...string) {
 	}
 	p.pid = p.cmd.Process.Pid
 	t.Cleanup(func() { p.cleanup(t) })
+	harness, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, fmt.Sprintf("start of %s", command[0]), func() bool {
-		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-		return !strings.HasPrefix(string(cmdline), "setsid\x00") && len(cmdline) > 0 && cmdline[0] != 0
+		// Before the two execs it is the harness, then setsid. A dead leader has a name still, but no arguments.
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
+		return string(comm) != "setsid\n" && string(comm) != string(harness) && len(comm) > 0
 	})
 }
 

@@ -64,6 +64,7 @@ var objectRows = []row{
 	{name: "files", source: "object/files", restless: true},
 	{name: "opath", source: "object/paths"},
 	{name: "deleted", source: "object/deleted"},
+	{name: "deletedmapped", source: "object/deleted", flags: []string{"-DMAPPED"}, either: true},
 	{name: "directory", source: "object/directory"},
 	{name: "devices", source: "object/devices"},
 	{name: "pipes", source: "object/pipes"},
