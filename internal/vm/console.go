@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Mark is a step of a guest's start-up, as its init reported it on the console.
+// Mark is a step of a guest's start-up or of an update in it, as its init or kup reported it on the console.
 type Mark struct {
 	What   string
 	Uptime float64   // seconds since the guest's kernel started
@@ -46,7 +46,7 @@ func newConsole(path string) (*console, error) {
 
 var (
 	escapeSequence = regexp.MustCompile(`\x1b(\[[0-9;?=]*[a-zA-Z]|c)`)
-	markLine       = regexp.MustCompile(`kup-guest: (.*) uptime=([0-9.]+)`)
+	markLine       = regexp.MustCompile(`kup(?:-guest)?: (.*) uptime=([0-9.]+)`)
 )
 
 // follow reads the console to its end.

@@ -17,7 +17,11 @@ type Guest struct {
 	process *process
 	channel *channel
 	console *console
+	retried error
 }
+
+// Retried says why a first attempt at the first boot failed; nil if there was one attempt only.
+func (g *Guest) Retried() error { return g.retried }
 
 // Start boots a guest and waits until its start-up is over. Whoever starts a guest closes it; should this process end
 // without doing so, the guest ends too.
@@ -27,7 +31,10 @@ type Guest struct {
 func Start(ctx context.Context, c Config) (*Guest, error) {
 	g, err := start(ctx, c)
 	if err != nil && g != nil && errors.Is(err, ErrEnded) && (g.process.crashed() || len(g.Boots()) == 0) {
-		g, err = start(ctx, c)
+		first := err
+		if g, err = start(ctx, c); err == nil {
+			g.retried = first
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -164,8 +171,8 @@ func (g *Guest) RunCommand(ctx context.Context, c Command) (Result, error) {
 	return result, nil
 }
 
-// Push copies a file into the guest, with its permissions and modification time in whole seconds. The line carries only
-// some 50 KB per second into the guest, and 200 KB out: large files belong into the initramfs or onto the disk.
+// Push copies a file into the guest, with its permissions and modification time in whole seconds. The line carries
+// about 1 MB per second: large files belong into the initramfs or onto the disk.
 func (g *Guest) Push(ctx context.Context, hostPath, guestPath string) error {
 	info, err := os.Stat(hostPath)
 	if err != nil {

@@ -86,6 +86,9 @@ func Start(t *testing.T, c vm.Config) *vm.Guest {
 			showEnd(t, c.Log)
 		}
 	})
+	if err := g.Retried(); err != nil {
+		t.Logf("a second attempt was needed: %v", err)
+	}
 	// Not the test's context: that has ended when a cleanup asks.
 	boot, err := g.WaitBoot(context.Background(), 1)
 	if err != nil {
