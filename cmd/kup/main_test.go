@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,20 +69,21 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func lookUp(ts *testscript.TestScript, name string) kup.Application {
+func find(ts *testscript.TestScript, name string) (kup.Application, bool) {
 	all, err := kup.Applications(kup.State{Dir: ts.Getenv(app.DirVariable)})
 	ts.Check(err)
-	for _, a := range all {
-		if a.Name == name {
-			return a
-		}
+	i := slices.IndexFunc(all, func(a kup.Application) bool { return a.Name == name })
+	if i < 0 {
+		return kup.Application{}, false
 	}
-	ts.Fatalf("there is no application %s", name)
-	return kup.Application{}
+	return all[i], true
 }
 
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
-	a := lookUp(ts, args[0])
+	a, found := find(ts, args[0])
+	if !found {
+		ts.Fatalf("there is no application %s", args[0])
+	}
 	sig, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	if a.Processes == 0 {
@@ -93,11 +95,12 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 func waitState(ts *testscript.TestScript, _ bool, args []string) {
 	var a kup.Application
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if a = lookUp(ts, args[0]); string(a.State) == args[1] {
+		found := false
+		if a, found = find(ts, args[0]); found && string(a.State) == args[1] {
 			return
 		}
 	}
-	ts.Fatalf("%s is %s", a.Name, a.State)
+	ts.Fatalf("%s is %s", args[0], a.State)
 }
 
 // endAll kills what a script has left running.

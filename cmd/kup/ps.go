@@ -16,11 +16,11 @@ func (c *command) ps() *cobra.Command {
 		Short: "List the applications under kup's care",
 		Long: `ps lists the applications under kup's care. States:
 
-  running       its processes exist
-  stopped       they exist, but a signal has stopped them
-  checkpointed  it was ended after its image was complete: kup restore brings it back
-  restoring     a restore is going on
-  ended         it has ended by itself, or the machine was restarted without kup
+    running       its processes exist
+    stopped       they exist, but a signal has stopped them
+    checkpointed  it was ended after its image was complete: kup restore brings it back
+    restoring     a restore is going on
+    ended         it has ended by itself, or the machine was restarted without kup
 
 MEMORY is what its processes have in RAM; memory that they share counts in each of them.`,
 		Args: takes(0, 0, ""),

@@ -97,7 +97,7 @@ Exit codes:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		c.run(), c.checkpoint(), c.restore(), c.ps(), c.inspect(), c.verify(), c.rm(),
-		c.check(), c.version(), c.docs(),
+		c.update(), c.boot(), c.check(), c.version(), c.docs(),
 	)
 	return root
 }
@@ -137,7 +137,8 @@ func (c *command) verb(run func(cmd *cobra.Command, args []string) error) func(*
 	}
 }
 
-func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
+// indent makes lines that the manual pages keep as they are.
+func indent(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
 
 // interruptible ends the context when kup is asked to give up, so that it can put things back in order.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {

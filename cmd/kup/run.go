@@ -29,7 +29,7 @@ restored. It must stay in the foreground: a program that puts itself into the ba
 leaves the tree that kup watches over; start it without that option. To be checkpointed it must not have its input or
 output on a terminal.
 
-Process IDs up to 1000 are not given to applications, since a system that has just booted uses them itself.`,
+It gets no open files but input, output and error output. Process IDs up to 1000 are not given to applications, since a system that has just booted uses them itself.`,
 		Example: `  kup run --name cache -d -- memcached -u nobody -m 1024
   kup run -- ./server --port 8080 </dev/null >server.log 2>&1`,
 		Args: takes(1, math.MaxInt, "a command to run"),

@@ -95,11 +95,12 @@ func (s *Store) launch(r *Record) (*Process, error) {
 		}
 		defer log.Close()
 		cmd.Stdout, cmd.Stderr = log, log // no Stdin is /dev/null
-		if err := kernel.CloseOnExecFrom(3); err != nil {
-			return nil, err
-		}
 	} else {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	}
+	// What kup happens to have inherited, somebody outside has open too, and that could not be checkpointed.
+	if err := kernel.CloseOnExecFrom(3); err != nil {
+		return nil, err
 	}
 	if err := reservePIDs(); err != nil {
 		return nil, err

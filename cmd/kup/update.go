@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kup-project/kup"
+)
+
+func (c *command) update() *cobra.Command {
+	o := kup.UpdateOptions{}
+	cmd := &cobra.Command{
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--dry-run]",
+		Short: "Change the kernel under all applications",
+		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
+restore them there.
+
+First everything is checked that can be, and the new kernel is loaded, while the applications run. Then all of them stop at
+one instant, their state and memory are written to the state directory, which must be on a disk, file systems are made
+clean, and the new kernel starts. The rest of the machine is not shut down: whatever is not under kup's care ends.
+
+The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
+network is up; see there.
+
+If anything fails before the new kernel starts, or kup is killed, all applications run on under the old one.`,
+		Example: `  kup update --kernel /boot/vmlinuz-6.12.0 --initrd /boot/initrd.img-6.12.0
+  kup update --kernel /boot/vmlinuz-6.12.0 --initrd /boot/initrd.img-6.12.0 --dry-run`,
+		Args: takes(0, 0, ""),
+		RunE: c.verb(func(cmd *cobra.Command, _ []string) error {
+			if o.Kernel == "" {
+				return usagef("update needs --kernel")
+			}
+			o.State, o.Log = c.state, c.log
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			progress, done := c.progress()
+			o.Progress = progress
+			plan, err := kup.Update(ctx, o)
+			done()
+			if err != nil {
+				return err
+			}
+			return c.print(plan, func(w io.Writer) error { return printPlan(w, plan) })
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Kernel, "kernel", "", "the new kernel: a distribution's vmlinuz")
+	flags.StringVar(&o.Initrd, "initrd", "", "its initrd")
+	flags.StringVar(&o.Append, "append", "", "added to the running kernel's command line")
+	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
+	return cmd
+}
+
+// log prints a step of an update when it is reached.
+func (c *command) log(s kup.Step) { fmt.Fprintln(c.stderr, s) }
+
+func printPlan(w io.Writer, plan *kup.UpdatePlan) error {
+	name := plan.Kernel
+	if name == "" {
+		name = "a kernel that does not tell its version"
+	}
+	fmt.Fprintf(w, "%s can be started, with the command line\n  %s\n", name, plan.CmdLine)
+	for _, note := range plan.Notes {
+		fmt.Fprintf(w, "Note: %s.\n", note)
+	}
+	if len(plan.Applications) == 0 {
+		_, err := fmt.Fprintln(w, "No application runs under kup's care.")
+		return err
+	}
+	var rows [][]string
+	for _, a := range plan.Applications {
+		rows = append(rows, []string{a.Name, fmt.Sprint(a.PID), size(a.Memory)})
+	}
+	fmt.Fprintln(w, "These applications would be taken along:")
+	return table(w, "NAME PID MEMORY", rows)
+}
