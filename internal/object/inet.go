@@ -56,12 +56,8 @@ func socketOwner(d *Descriptor) image.SocketOwner {
 
 // checkSocket refuses what makes any kind of socket impossible to restore.
 func checkSocket(c *Capture, d *Descriptor) error {
-	outside, err := c.outsiders(d.Link)
-	if err != nil {
+	if err := checkAlone(c, d); err != nil {
 		return err
-	}
-	if len(outside) > 0 {
-		return refuse.Errorf("%s: %s has the same socket, but is not checkpointed; checkpoint both together or close it there", d, outside[0])
 	}
 	ours, err := kernel.StatPath(procfs.Path(os.Getpid(), "ns/net"))
 	if err != nil {
