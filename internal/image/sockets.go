@@ -152,9 +152,16 @@ type UDPSocket struct {
 	Local  netip.AddrPort `json:"local"`  // port 0: not bound
 	Remote netip.AddrPort `json:"remote"` // port 0: not connected
 
-	ShutRead  bool       `json:"shut_read"`
-	ShutWrite bool       `json:"shut_write"`
-	Queue     []Datagram `json:"queue,omitempty"`
+	ShutRead  bool             `json:"shut_read"`
+	ShutWrite bool             `json:"shut_write"`
+	Groups    []MulticastGroup `json:"groups,omitempty"` // that it is a member of
+	Queue     []Datagram       `json:"queue,omitempty"`
+}
+
+// MulticastGroup is a membership without source filters.
+type MulticastGroup struct {
+	Interface string     `json:"interface"`
+	Group     netip.Addr `json:"group"`
 }
 
 // Datagram is a received datagram that waits to be read.

@@ -48,10 +48,14 @@ const (
 	TCPMD5Sig        = unix.TCP_MD5SIG
 	TCPAOInfo        = 40 // TCP_AO_INFO, since v6.7
 
-	IPHdrIncl   = unix.IP_HDRINCL
-	IPv6V6Only  = unix.IPV6_V6ONLY
-	IPPktInfo   = unix.IP_PKTINFO
-	IPv6PktInfo = unix.IPV6_RECVPKTINFO
+	IPHdrIncl  = unix.IP_HDRINCL
+	IPv6V6Only = unix.IPV6_V6ONLY
+	UDPCork    = unix.UDP_CORK
+	UDPEncap   = unix.UDP_ENCAP
+
+	IPPktInfo          = unix.IP_PKTINFO
+	IPv6PktInfoMessage = unix.IPV6_PKTINFO // the control message that IPV6_RECVPKTINFO asks for
+	IPv6PktInfo        = unix.IPV6_RECVPKTINFO
 )
 
 // Values of TCP_REPAIR and TCP_REPAIR_QUEUE, include/uapi/linux/tcp.h.

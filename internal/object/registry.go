@@ -48,5 +48,6 @@ var handlers = []*Handler{
 	signalfd,
 	unixSocket,
 	tcp,
+	udp,
 	epoll,
 }
