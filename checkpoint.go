@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/checkpoint"
@@ -12,10 +13,14 @@ import (
 // CheckpointOptions says what to save, where.
 type CheckpointOptions struct {
 	State
-	Name         string // an application under kup's care, or
-	PID          int    // the root of any other tree
-	Dir          string // of the image, which must not exist; empty: below State, where it replaces the application's older ones
-	LeaveRunning bool   // do not end the application
+	Name         string        // an application under kup's care, or
+	PID          int           // the root of any other tree
+	Dir          string        // of the image, which must not exist; empty: below State, where it replaces the application's older ones
+	LeaveRunning bool          // do not end the application
+	Precopy      bool          // copy memory while the application runs, so that the freeze only copies what was written since
+	Rounds       int           // of pre-copy, at most; 0 for a sensible number
+	MaxTime      time.Duration // of pre-copy; 0 for a sensible time
+	Paranoid     bool          // compare every page with its copy before the application runs on or is ended
 	Progress     Progress
 }
 
@@ -70,9 +75,13 @@ func (o CheckpointOptions) checkpoint(ctx context.Context, store *app.Store, ima
 	if err != nil {
 		return nil, err
 	}
-	report, err := checkpoint.Run(ctx, checkpoint.Options{
-		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Tool: version(), Progress: o.Progress,
-	})
+	options := checkpoint.Options{
+		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress,
+	}
+	if o.Precopy {
+		options.Precopy = &checkpoint.PrecopyOptions{Rounds: o.Rounds, MaxTime: o.MaxTime}
+	}
+	report, err := checkpoint.Run(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -59,5 +59,9 @@ when it is complete. An image with --dir is never deleted by kup, except by "kup
 	cmd.Flags().IntVar(&o.PID, "pid", 0, "the process at the root of the tree")
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "where the image goes: a directory that does not exist yet (default: below the state directory)")
 	cmd.Flags().BoolVar(&o.LeaveRunning, "leave-running", false, "let the application run on")
+	cmd.Flags().BoolVar(&o.Precopy, "precopy", false, "copy memory while the application runs, for a short freeze")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 0, "with --precopy: at most so many rounds (default 10)")
+	cmd.Flags().DurationVar(&o.MaxTime, "max-time", 0, "with --precopy: no further round after so long (default 1m)")
+	cmd.Flags().BoolVar(&o.Paranoid, "paranoid", false, "compare every page with its copy while the application is frozen")
 	return cmd
 }

@@ -25,9 +25,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return s.Report(), s.Seal()
 }
 
-// take freezes and captures the application, and completes the image. An application that goes on does so before the image is made
+// take copies ahead if asked to, freezes and captures the application, and completes the image. An application that goes on does so before the image is made
 // durable; one that ends does so after.
 func (s *Session) take(ctx context.Context) error {
+	if s.options.Precopy != nil {
+		if err := s.Precopy(ctx, *s.options.Precopy); err != nil {
+			return err
+		}
+	}
 	if err := s.Freeze(ctx); err != nil {
 		return err
 	}

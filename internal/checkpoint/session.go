@@ -23,10 +23,12 @@ import (
 
 // Options says what to checkpoint, and where to.
 type Options struct {
-	Root         int    // the process whose tree is the application
-	Dir          string // of the image; its parent must exist
-	LeaveRunning bool   // let the application go on, instead of ending it when the image is complete
-	Tool         string // version of this program, for the manifest
+	Root         int             // the process whose tree is the application
+	Dir          string          // of the image; its parent must exist
+	LeaveRunning bool            // let the application go on, instead of ending it when the image is complete
+	Tool         string          // version of this program, for the manifest
+	Precopy      *PrecopyOptions // copy memory before the freeze; nil: only in it
+	Paranoid     bool            // compare every page with its copy before the application runs on or is ended
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
 }
@@ -40,6 +42,8 @@ type Report struct {
 	Frozen    time.Duration `json:"frozen"` // ns, from the first process that stopped to the last that ran again or was ended
 	Total     time.Duration `json:"total"`  // ns
 	Steps     []Step        `json:"steps"`
+	// Precopy is nil if all memory was copied in the freeze.
+	Precopy *PrecopyReport `json:"precopy,omitempty"`
 }
 
 // Step is one part of a checkpoint.
@@ -172,6 +176,20 @@ func (s *Session) Capture() error {
 	} {
 		if err := s.timed(step.name, step.do); err != nil {
 			return err
+		}
+	}
+	if s.options.Paranoid {
+		return s.timed("compare", s.compare)
+	}
+	return nil
+}
+
+func (s *Session) compare() error {
+	for i := range s.state.Processes {
+		if p := &s.state.Processes[i]; s.injections[p.PID] != nil {
+			if err := s.memory.Compare(p); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -311,11 +329,15 @@ func (s *Session) captureObjects() error {
 
 func (s *Session) dump() error {
 	total := int64(0)
-	for _, p := range s.state.Processes {
-		total += p.Memory.FOAM.Stored()
+	for i := range s.state.Processes {
+		p := &s.state.Processes[i]
+		total += s.memory.Left(p)
+		s.report.Bytes += p.Memory.FOAM.Stored()
 	}
-	done := int64(0)
-	moved := progress(func(n int64) { done = n; s.options.Progress("pages", n, max(n, total)) })
+	if s.report.Precopy != nil {
+		s.report.Precopy.Left = total
+	}
+	moved := progress(func(n int64) { s.options.Progress("pages", n, max(n, total)) })
 	for i := range s.state.Processes {
 		p := &s.state.Processes[i]
 		if s.injections[p.PID] == nil {
@@ -326,7 +348,9 @@ func (s *Session) dump() error {
 		}
 	}
 	err := s.memory.DumpShared(moved)
-	s.report.Bytes = done
+	for _, m := range s.state.Memories {
+		s.report.Bytes += m.FOAM.Stored()
+	}
 	return err
 }
 

@@ -51,13 +51,14 @@ const PageSize = 4096
 
 // Page categories of PAGEMAP_SCAN, include/uapi/linux/fs.h.
 const (
-	PageIsWritten = 1 << 1
-	PageIsFile    = 1 << 2
-	PageIsPresent = 1 << 3
-	PageIsSwapped = 1 << 4
-	PageIsPFNZero = 1 << 5
-	PageIsHuge    = 1 << 6
-	PageIsGuard   = 1 << 8 // since v6.15
+	PageIsWPAllowed = 1 << 0 // in a mapping that is watched asynchronously
+	PageIsWritten   = 1 << 1
+	PageIsFile      = 1 << 2
+	PageIsPresent   = 1 << 3
+	PageIsSwapped   = 1 << 4
+	PageIsPFNZero   = 1 << 5
+	PageIsHuge      = 1 << 6
+	PageIsGuard     = 1 << 8 // since v6.15
 )
 
 // PageRegion is struct page_region: a run of pages of one category.
@@ -73,6 +74,7 @@ type PageScan struct {
 	All        uint64 // categories that must all be there, after inversion
 	Any        uint64 // categories of which one must be there; 0: no condition
 	Return     uint64 // categories to report
+	Protect    bool   // write-protect what matches, atomically with the look at it (PM_SCAN_WP_MATCHING)
 }
 
 // PagemapScan calls report for each run of pages that match, in ascending order, by ioctl(PAGEMAP_SCAN) on the open
@@ -86,6 +88,9 @@ func PagemapScan(pagemap *os.File, scan PageScan, report func(PageRegion)) error
 	a := arg{start: scan.Start, end: scan.End, vec: uint64(uintptr(unsafe.Pointer(&vec[0]))), vecLen: uint64(len(vec)),
 		inverted: scan.Inverted, mask: scan.All, anyof: scan.Any, ret: scan.Return}
 	a.size = uint64(unsafe.Sizeof(a))
+	if scan.Protect {
+		a.flags = 1 << 0 // PM_SCAN_WP_MATCHING
+	}
 	request := uintptr(3)<<30 | uintptr(a.size)<<16 | 'f'<<8 | 16 // _IOWR('f', 16, struct pm_scan_arg)
 	for a.start < a.end {
 		n, _, e := unix.Syscall(unix.SYS_IOCTL, pagemap.Fd(), request, uintptr(unsafe.Pointer(&a)))

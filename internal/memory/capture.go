@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 
@@ -16,13 +17,17 @@ type Capture struct {
 	State *image.State
 	Path  func(name string) string // of a file in the image directory
 
+	Precopies map[int]*Precopy // by process ID
+
+	left   map[int]foam.Extents // what Dump has to copy of each process
 	shared map[inode]*sharedSource
 }
 
 // AddressSpace describes the mappings and pages of a frozen process. The scratch area of an injection, [skip, skip+n), is not
 // the process's own.
 func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
-	all, err := describe(p.PID)
+	precopy := c.Precopies[p.PID]
+	all, err := describe(p.PID, precopy != nil)
 	if err != nil {
 		return err
 	}
@@ -32,6 +37,7 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 	}
 	defer finder.Close()
 	var stored []image.Extent
+	var own ownPages
 	for i := range all {
 		v := &all[i]
 		if v.Start >= skip && v.End <= skip+n {
@@ -44,22 +50,41 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 			}
 		}
 		if hasOwnPages(&v.VMA) {
-			pages, guards, err := finder.own(v.Start, v.End)
-			if err != nil {
+			before := len(own.all)
+			own.guards = nil
+			if err := finder.own(v.Start, v.End, &own); err != nil {
 				return fmt.Errorf("pid %d: pages of mapping %x-%x: %w", p.PID, v.Start, v.End, err)
 			}
-			v.Guards = guards
-			p.Memory.FOAM.Extents = append(p.Memory.FOAM.Extents, pages...)
-			if len(pages) > 0 {
+			v.Guards = own.guards
+			if len(own.all) > before {
 				stored = append(stored, image.Extent{Start: v.Start, End: v.End})
 			}
 		}
 		p.Memory.VMAs = append(p.Memory.VMAs, v.VMA)
 	}
-	p.Memory.FOAM.Name = fmt.Sprintf("pages-%d.foam", p.PID)
-	p.Memory.FOAM.Windows = foam.Plan(stored)
-	p.Memory.FOAM.Extents = foam.Merged(p.Memory.FOAM.Extents...)
+	if err := c.planFOAM(p, stored, own); err != nil {
+		return err
+	}
 	return c.layout(p)
+}
+
+// planFOAM lays the FOAM of a process out, or what pre-copy has made of it, and notes which pages are left to be copied.
+func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages) error {
+	f := &p.Memory.FOAM
+	f.Name, f.Windows, f.Extents = foamName(p.PID), foam.Plan(stored), foam.Merged(own.all...)
+	left := foam.Extents(f.Extents)
+	if precopy := c.Precopies[p.PID]; precopy != nil {
+		if err := precopy.file.Grow(stored); err != nil {
+			return err
+		}
+		f.Windows = precopy.file.Windows()
+		left = precopy.remaining(own)
+	}
+	if c.left == nil {
+		c.left = map[int]foam.Extents{}
+	}
+	c.left[p.PID] = left
+	return nil
 }
 
 // hasOwnPages reports whether a mapping can hold pages that only the process has. What is droppable is not saved: its owner
@@ -117,15 +142,23 @@ func exeFile(pid int) (image.MapFile, error) {
 	return image.MapFile{Path: path, Size: info.Size(), Mtime: info.ModTime().UnixNano()}, nil
 }
 
-// Dump copies the pages of a process that AddressSpace described into its FOAM file.
+// Left is how many bytes of a process Dump will copy.
+func (c *Capture) Left(p *image.Process) int64 { return int64(c.left[p.PID].Total()) }
+
+// Dump copies the pages of a process that AddressSpace described into its FOAM file, without those that pre-copy has brought there.
 func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
-	f, err := foam.Create(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM.Windows)
-	if err != nil {
-		return err
+	var f *foam.File
+	if precopy := c.Precopies[p.PID]; precopy != nil {
+		f = precopy.file
+	} else {
+		var err error
+		if f, err = foam.Create(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM.Windows); err != nil {
+			return err
+		}
+		defer f.Close()
 	}
-	defer f.Close()
 	read := reader(p)
-	return inParallel(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
+	return inParallel(f.Runs(c.left[p.PID], chunk), func(e image.Extent) error {
 		mem, err := f.Map(e)
 		if err != nil {
 			return err
@@ -135,6 +168,33 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 			return err
 		}
 		moved(int64(len(mem)))
+		return nil
+	})
+}
+
+// Compare reads every page of a frozen process again and compares it with what its FOAM holds.
+func (c *Capture) Compare(p *image.Process) error {
+	f, err := foam.Open(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	read := reader(p)
+	return inParallel(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
+		stored, err := f.Map(e)
+		if err != nil {
+			return err
+		}
+		defer f.Unmap(stored)
+		now := make([]byte, len(stored))
+		if err := read(e.Start, now); err != nil {
+			return err
+		}
+		for at := 0; at < len(now); at += kernel.PageSize {
+			if !bytes.Equal(now[at:at+kernel.PageSize], stored[at:at+kernel.PageSize]) {
+				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+uint64(at), p.Memory.FOAM.Name)
+			}
+		}
 		return nil
 	})
 }

@@ -36,31 +36,41 @@ func newPageFinder(pid int) (*pageFinder, error) {
 
 func (p *pageFinder) Close() { p.pagemap.Close() }
 
-// own returns the runs of pages in a private mapping that neither a file nor the zero page can bring back, and the runs that
-// are guarded by MADV_GUARD_INSTALL.
-func (p *pageFinder) own(start, end uint64) (pages, guards []image.Extent, err error) {
-	if !p.scan {
-		pages, err = p.readPagemap(start, end)
-		return pages, nil, err
+// ownPages are the pages in a private mapping that neither a file nor the zero page can bring back.
+type ownPages struct {
+	all     []image.Extent
+	written []image.Extent // of these, written since they were last watched; all where nothing is watched
+	guards  []image.Extent // guarded by MADV_GUARD_INSTALL
+}
+
+// own adds the pages of a mapping of a frozen process to p.
+func (f *pageFinder) own(start, end uint64, p *ownPages) error {
+	if !f.scan {
+		return f.readPagemap(start, end, p)
 	}
-	scan := kernel.PageScan{Start: start, End: end,
-		Inverted: kernel.PageIsFile | kernel.PageIsPFNZero,
-		All:      kernel.PageIsFile | kernel.PageIsPFNZero,
-		Any:      kernel.PageIsPresent | kernel.PageIsSwapped}
+	scan := ownScan(start, end)
+	scan.Return = kernel.PageIsWritten | kernel.PageIsWPAllowed
 	if hasGuardCategory() {
 		scan.Any |= kernel.PageIsGuard
-		scan.Return = kernel.PageIsGuard
-	} else {
-		scan.Return = kernel.PageIsFile // a return mask is needed; these pages do not have it
+		scan.Return |= kernel.PageIsGuard
 	}
-	err = kernel.PagemapScan(p.pagemap, scan, func(r kernel.PageRegion) {
-		list := &pages
+	return kernel.PagemapScan(f.pagemap, scan, func(r kernel.PageRegion) {
 		if r.Categories&kernel.PageIsGuard != 0 {
-			list = &guards
+			p.guards = appendRun(p.guards, r.Start, r.End)
+			return
 		}
-		*list = appendRun(*list, r.Start, r.End)
+		p.all = appendRun(p.all, r.Start, r.End)
+		// Protection bits mean nothing in a mapping that is not watched: mremap(2) can have carried them there.
+		if r.Categories&kernel.PageIsWritten != 0 || r.Categories&kernel.PageIsWPAllowed == 0 {
+			p.written = appendRun(p.written, r.Start, r.End)
+		}
 	})
-	return pages, guards, err
+}
+
+// ownScan asks for own pages.
+func ownScan(start, end uint64) kernel.PageScan {
+	const not = kernel.PageIsFile | kernel.PageIsPFNZero
+	return kernel.PageScan{Start: start, End: end, Inverted: not, All: not, Any: kernel.PageIsPresent | kernel.PageIsSwapped}
 }
 
 func appendRun(runs []image.Extent, start, end uint64) []image.Extent {
@@ -74,31 +84,34 @@ func appendRun(runs []image.Extent, start, end uint64) []image.Extent {
 // Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
 const (
 	pagemapFrame   = 1<<55 - 1
+	pagemapDirty   = 1 << 55 // soft-dirty
 	pagemapFile    = 1 << 61
 	pagemapSwapped = 1 << 62
 	pagemapPresent = 1 << 63
 )
 
 // readPagemap is for kernels before v6.7.
-func (p *pageFinder) readPagemap(start, end uint64) ([]image.Extent, error) {
-	var runs []image.Extent
+func (f *pageFinder) readPagemap(start, end uint64, p *ownPages) error {
 	buf := make([]byte, 8*(64<<10))
 	for at := start; at < end; {
 		want := min(uint64(len(buf)), (end-at)/kernel.PageSize*8)
-		n, err := p.pagemap.ReadAt(buf[:want], int64(at/kernel.PageSize*8))
+		n, err := f.pagemap.ReadAt(buf[:want], int64(at/kernel.PageSize*8))
 		if n == 0 && err != nil {
-			return nil, fmt.Errorf("read %s: %w", p.pagemap.Name(), err)
+			return fmt.Errorf("read %s: %w", f.pagemap.Name(), err)
 		}
 		for i := 0; i+8 <= n; i += 8 {
 			e := binary.LittleEndian.Uint64(buf[i:])
 			own := e&(pagemapPresent|pagemapSwapped) != 0 && e&pagemapFile == 0
-			if own && !(e&pagemapPresent != 0 && e&pagemapFrame == p.zero) {
-				runs = appendRun(runs, at, at+kernel.PageSize)
+			if own && !(e&pagemapPresent != 0 && e&pagemapFrame == f.zero) {
+				p.all = appendRun(p.all, at, at+kernel.PageSize)
+				if e&pagemapDirty != 0 || !hasSoftDirty() {
+					p.written = appendRun(p.written, at, at+kernel.PageSize)
+				}
 			}
 			at += kernel.PageSize
 		}
 	}
-	return runs, nil
+	return nil
 }
 
 // zeroFrame returns the number of the page frame that untouched memory is read from, learnt from such a page of our own.

@@ -198,8 +198,12 @@ func dataExtents(f *os.File, m *image.SharedMem) ([]image.Extent, error) {
 	return foam.Merged(all...), nil
 }
 
-// Close lets go of the memories' files.
+// Close lets go of the memories' files, and ends the watch over processes.
 func (c *Capture) Close() {
+	for _, p := range c.Precopies {
+		p.stop()
+	}
+	c.Precopies = nil
 	for _, src := range c.shared {
 		src.file.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/kup-project/kup/internal/image"
@@ -15,12 +16,13 @@ import (
 
 // Check refuses address spaces with mappings that cannot be restored. The process may be running.
 func Check(pid int) error {
-	_, err := describe(pid)
+	_, err := describe(pid, false)
 	return err
 }
 
-// describe lists the mappings of a process. VMAs of shared memory do not have their Object yet: see Capture.
-func describe(pid int) ([]described, error) {
+// describe lists the mappings of a process. VMAs of shared memory do not have their Object yet: see Capture. If kup itself watches
+// the process, write protection by a userfaultfd is no reason to refuse it.
+func describe(pid int, watched bool) ([]described, error) {
 	maps, err := procfs.ReadSMaps(pid)
 	if err != nil {
 		return nil, fmt.Errorf("mappings of pid %d: %w", pid, err)
@@ -28,6 +30,9 @@ func describe(pid int) ([]described, error) {
 	all := make([]described, 0, len(maps))
 	for i := range maps {
 		m := &maps[i]
+		if watched {
+			m.Flags = slices.DeleteFunc(m.Flags, func(flag string) bool { return flag == "uw" })
+		}
 		v, err := classify(pid, m)
 		if err != nil {
 			return nil, err

@@ -41,6 +41,7 @@ type Result struct {
 	must  bool
 	words [entryWords]any
 	chain []chainSlot
+	store uint64 // a further address for the result, or 0
 	value int64
 }
 
@@ -144,6 +145,9 @@ func (r *Result) Err() error {
 	return nil
 }
 
+// StoreAt makes the call store its result at an address of the task's memory, too. It can be the argument of one later call then.
+func (r *Result) StoreAt(addr uint64) { r.store = addr }
+
 // Value returns what the call returned.
 func (r *Result) Value() int64 { return r.value }
 
@@ -165,8 +169,8 @@ func (b *Batch) Run() error {
 	}
 	for i, r := range calls {
 		at := chainSlot{i, 0}
-		if len(r.chain) == 2 {
-			at = r.chain[1]
+		if len(r.chain) == 2 || r.store != 0 && len(r.chain) == 1 {
+			at = r.chain[len(r.chain)-1]
 		}
 		r.value = int64(binary.LittleEndian.Uint64(mem[at.offset():]))
 	}
@@ -204,6 +208,13 @@ func (b *Batch) encode() ([]byte, error) {
 		copy(rets[2-len(r.chain):], r.chain)
 		binary.LittleEndian.PutUint64(entry[wordRet1*8:], addr+uint64(rets[0].offset()))
 		binary.LittleEndian.PutUint64(entry[wordRet2*8:], addr+uint64(rets[1].offset()))
+		if r.store != 0 {
+			if len(r.chain) > 1 {
+				return nil, fmt.Errorf("a stored result is an argument of %d later calls", len(r.chain))
+			}
+			// With no chain, the second address is the entry itself, where the value is read.
+			binary.LittleEndian.PutUint64(entry[wordRet1*8:], r.store)
+		}
 	}
 	return mem, nil
 }

@@ -11,7 +11,7 @@ import (
 const (
 	pageSize    = 4096
 	maxArea     = 16 << 20 // bytes
-	cleanupSize = pageSize // room for the clean-up table, at the end of the area
+	cleanupSize = pageSize // the least room for the clean-up table, at the end of the area
 )
 
 // Injection makes a frozen thread execute tables of system calls, and heals itself: if kup dies, at any instant, the thread executes
@@ -25,6 +25,7 @@ type Injection struct {
 	slot   int
 	record record
 	size   int // of the area's part for tables
+	room   int // of the clean-up table: half of that, at the end of the area
 }
 
 // Inject opens an injection into a frozen thread, with an area of at least size bytes. The thread's own state is untouched at any
@@ -58,12 +59,13 @@ func (t *Task) Inject(size int) (*Injection, error) {
 
 func (i *Injection) open(size int, sig kernel.Signal) error {
 	t := i.task
-	length := (areaTable + size + cleanupSize + pageSize - 1) &^ (pageSize - 1)
+	i.room = max(cleanupSize, size/2)
+	length := (areaTable + size + i.room + pageSize - 1) &^ (pageSize - 1)
 	addr, err := t.process.areaAddr(i.slot, uint64(length))
 	if err != nil {
 		return err
 	}
-	i.size = length - areaTable - cleanupSize
+	i.size = length - areaTable - i.room
 	i.record = record{addr: t.process.vdso.record(i.slot), area: addr, length: uint64(length), tid: t.TID, signal: sig,
 		regs: t.Regs, mask: t.SigMask, caught: t.process.caught}
 	if _, err := t.process.mem.WriteAt(i.record.bytes(), int64(i.record.addr)); err != nil {
@@ -161,6 +163,9 @@ func (i *Injection) Task() *Task { return i.task }
 // Area is where tables stand.
 func (i *Injection) Area() (addr uint64, size int) { return i.record.area + areaTable, i.size }
 
+// Extent is the whole of what the injection has mapped in the target, which is not the target's own.
+func (i *Injection) Extent() (addr, size uint64) { return i.record.area, uint64(i.record.length) }
+
 // Execute executes a table, see Remote. If kup dies after the thread has begun, the thread executes it to its end and then goes home.
 func (i *Injection) Execute(mem []byte, count int) error {
 	t := i.task
@@ -204,18 +209,25 @@ func (i *Injection) poke(offset int, word uint64) error {
 
 // Cleanup returns an empty batch. Its Run arms the calls instead of executing them, and replaces those armed before: the thread executes them
 // at Close, or by itself if kup dies. Arm what undoes a batch before that batch, naming descriptors and addresses that are still free: undoing what
-// has not happened then fails harmlessly. There is room for about fifty calls.
+// has not happened then fails harmlessly. There is room for about fifty calls, or more in a large area: half its size.
 func (i *Injection) Cleanup() *Batch { return NewBatch(&cleanup{i}) }
+
+// CleanupArgument is where an argument of an armed call stands, both counted from 0. A call can store its result there (Result.StoreAt), so
+// that what it makes is undone from the first instant.
+func (i *Injection) CleanupArgument(call, argument int) uint64 {
+	addr, _ := (&cleanup{i}).Area()
+	return addr + uint64(chainSlot{call, argument + 1}.offset())
+}
 
 type cleanup struct{ injection *Injection }
 
 func (c *cleanup) PID() int { return c.injection.PID() }
 
 func (c *cleanup) Area() (addr uint64, size int) {
-	return c.injection.record.area + uint64(c.offset()), cleanupSize
+	return c.injection.record.area + uint64(c.offset()), c.injection.room
 }
 
-func (c *cleanup) offset() int { return int(c.injection.record.length) - cleanupSize }
+func (c *cleanup) offset() int { return int(c.injection.record.length) - c.injection.room }
 
 func (c *cleanup) Execute(mem []byte, count int) error {
 	i := c.injection

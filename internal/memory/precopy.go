@@ -1,0 +1,116 @@
+package memory
+
+import (
+	"fmt"
+
+	"github.com/kup-project/kup/internal/foam"
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Precopy copies the pages of one process into its FOAM while it runs.
+//
+// The final freeze then copies what was written since, and what was never copied. It does not trust the rounds for anything else: which
+// pages there are is asked anew, a page outside of a watched mapping counts as written, and a page that a round failed to
+// copy is missing from the record of copied ones.
+type Precopy struct {
+	pid     int
+	tracker tracker
+	file    *foam.File
+	copied  foam.Extents
+}
+
+// StartPrecopy begins to watch a frozen process and makes its FOAM file.
+func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
+	tracker, err := watch(backend, in)
+	if err != nil {
+		return err
+	}
+	p := &Precopy{pid: in.PID(), tracker: tracker}
+	if p.file, err = foam.Create(c.Path(foamName(p.pid)), nil); err != nil {
+		tracker.close()
+		return err
+	}
+	if c.Precopies == nil {
+		c.Precopies = map[int]*Precopy{}
+	}
+	c.Precopies[p.pid] = p
+	return nil
+}
+
+func foamName(pid int) string { return fmt.Sprintf("pages-%d.foam", pid) }
+
+// FrozenOnly reports whether Find needs the process frozen.
+func (p *Precopy) FrozenOnly() bool { return p.tracker.frozenOnly() }
+
+// Find returns the pages that were written since the last round, and watches them from now on. A process that has ended has none.
+func (p *Precopy) Find() ([]image.Extent, error) {
+	maps, err := procfs.ReadSMaps(p.pid)
+	if procfs.Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var private []procfs.SMapping
+	for _, m := range maps {
+		// As hasOwnPages, by what the text says.
+		if !m.Shared && !m.Has("io") && !m.Has("pf") && !m.Has("dp") && m.Path != "[vsyscall]" {
+			private = append(private, m)
+		}
+	}
+	return p.tracker.next(private, func(e image.Extent) {
+		p.copied = p.copied.Minus(foam.Extents{e})
+	})
+}
+
+// Copy copies pages that Find has returned. What is gone or cannot be read by now is left to the freeze.
+func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
+	if err := p.file.Grow(pages); err != nil {
+		return 0, err
+	}
+	runs := p.file.Runs(pages, chunk)
+	failed := make([]bool, len(runs))
+	index := make(map[image.Extent]int, len(runs))
+	for i, e := range runs {
+		index[e] = i
+	}
+	err = inParallel(runs, func(e image.Extent) error {
+		mem, err := p.file.Map(e)
+		if err != nil {
+			return err
+		}
+		defer p.file.Unmap(mem)
+		failed[index[e]] = kernel.ReadMemory(p.pid, e.Start, mem) != nil
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i, e := range runs {
+		if failed[i] {
+			p.copied = p.copied.Minus(foam.Extents{e})
+			continue
+		}
+		p.copied = p.copied.Add(e)
+		bytes += int64(e.End - e.Start)
+	}
+	return bytes, nil
+}
+
+// remaining returns what the freeze has to copy of a process's own pages.
+func (p *Precopy) remaining(own ownPages) foam.Extents {
+	written := foam.Merged(own.written...)
+	return foam.Merged(own.all...).Minus(p.copied).Add(written...)
+}
+
+// stop ends the watch. It takes the kernel some ms per GB, so it is done when the application runs again or is gone.
+func (p *Precopy) stop() {
+	if p.tracker != nil {
+		p.tracker.close()
+		p.tracker = nil
+	}
+	p.file.Close()
+}

@@ -1,0 +1,162 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Backend is a way to find out which pages of a running process were written.
+type Backend string
+
+const (
+	// BackendWPAsync: write protection that the kernel takes off by itself (userfaultfd, UFFD_FEATURE_WP_ASYNC) and PAGEMAP_SCAN; both
+	// since v6.7.
+	BackendWPAsync Backend = "wp-async"
+	// BackendSoftDirty: soft-dirty bits of the page tables, where the kernel has CONFIG_MEM_SOFT_DIRTY.
+	BackendSoftDirty Backend = "soft-dirty"
+)
+
+// ErrNoTracking says that this kernel has no way to find written pages.
+var ErrNoTracking = errors.New("this kernel can tell written pages neither by WP_ASYNC (requires >= v6.7) nor by soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)")
+
+// ChooseBackend returns the better one that works here.
+func ChooseBackend() (Backend, error) {
+	switch {
+	case kernel.FeatureWPAsync.Err() == nil && hasPagemapScan():
+		return BackendWPAsync, nil
+	case hasSoftDirty():
+		return BackendSoftDirty, nil
+	}
+	return "", ErrNoTracking
+}
+
+var hasSoftDirty = sync.OnceValue(func() bool { return kernel.FeatureSoftDirty.Err() == nil })
+
+// tracker watches the own pages of one process.
+type tracker interface {
+	// next returns those pages in the mappings that were written since it was last called, all in the first call, and watches them
+	// from now on. A mapping that it did not watch before is passed to fresh first.
+	next(maps []procfs.SMapping, fresh func(image.Extent)) ([]image.Extent, error)
+	// frozenOnly reports whether next may only be called while the process is frozen.
+	frozenOnly() bool
+	close()
+}
+
+// watch begins to track a frozen process by an injection into one of its threads.
+func watch(backend Backend, in *tracee.Injection) (tracker, error) {
+	if backend == BackendSoftDirty {
+		return &softDirty{pid: in.PID()}, nil
+	}
+	return newWPAsync(in)
+}
+
+// wpAsync is the tracker by write protection. Its userfaultfd belongs to the process's address space, but only kup holds it: when kup
+// ends, however, the kernel takes all protection off.
+type wpAsync struct {
+	fd      int
+	pagemap *os.File
+}
+
+func newWPAsync(in *tracee.Injection) (*wpAsync, error) {
+	fd, err := borrowUffd(in)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: userfaultfd: %w", in.PID(), err)
+	}
+	w := &wpAsync{fd: fd}
+	if err := kernel.UffdEnable(fd, kernel.UffdFeatureWPAsync); err != nil {
+		w.close()
+		return nil, err
+	}
+	if w.pagemap, err = os.Open(procfs.Path(in.PID(), "pagemap")); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// borrowUffd lets the target open a userfaultfd, takes it, and closes the target's own descriptor. The clean-up that would close it if
+// kup died is armed before, with the number to be filled in by the very call that makes it.
+func borrowUffd(in *tracee.Injection) (int, error) {
+	clean := in.Cleanup()
+	clean.Call(kernel.SysClose, -1)
+	if err := clean.Run(); err != nil {
+		return -1, err
+	}
+	b := tracee.NewBatch(in)
+	uffd := b.Must("open a userfaultfd", kernel.SysUserfaultfd, kernel.OCloExec|kernel.ONonblock|kernel.UffdUserModeOnly)
+	uffd.StoreAt(in.CleanupArgument(0, 0))
+	if err := b.Run(); err != nil {
+		return -1, err
+	}
+	pidfd, err := kernel.PidfdOpen(in.PID())
+	if err != nil {
+		return -1, err
+	}
+	defer kernel.Close(pidfd)
+	return kernel.PidfdGetfd(pidfd, int(uffd.Value()))
+}
+
+func (w *wpAsync) frozenOnly() bool { return false }
+
+func (w *wpAsync) close() {
+	kernel.Close(w.fd)
+	if w.pagemap != nil {
+		w.pagemap.Close()
+	}
+}
+
+func (w *wpAsync) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]image.Extent, error) {
+	var written []image.Extent
+	for i := range maps {
+		m := &maps[i]
+		// A mapping that shows our registration is not registered again: if it is replaced this instant, the new one must be
+		// seen as fresh in the next round.
+		if !m.Has("uw") {
+			fresh(image.Extent{Start: m.Start, End: m.End})
+			if err := kernel.UffdRegister(w.fd, m.Start, m.End, kernel.UffdRegisterModeWP); err != nil {
+				continue // gone, or of a kind that cannot be watched: copied whole in the freeze
+			}
+		}
+		scan := ownScan(m.Start, m.End)
+		scan.All |= kernel.PageIsWritten
+		scan.Return = kernel.PageIsWritten
+		scan.Protect = true
+		err := kernel.PagemapScan(w.pagemap, scan, func(r kernel.PageRegion) {
+			written = appendRun(written, r.Start, r.End)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return written, nil
+}
+
+// softDirty is the tracker by soft-dirty bits. Reading and clearing them are two steps, so the process is frozen in between.
+type softDirty struct{ pid int }
+
+func (s *softDirty) frozenOnly() bool { return true }
+func (s *softDirty) close()           {}
+
+func (s *softDirty) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]image.Extent, error) {
+	f, err := newPageFinder(s.pid)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	f.scan = false // PAGEMAP_SCAN's idea of "written" is the other backend's
+	var p ownPages
+	for i := range maps {
+		if err := f.own(maps[i].Start, maps[i].End, &p); err != nil {
+			return nil, err
+		}
+	}
+	const clearSoftDirty = "4" // Documentation/admin-guide/mm/soft-dirty.rst
+	return p.written, os.WriteFile(procfs.Path(s.pid, "clear_refs"), []byte(clearSoftDirty), 0)
+}
