@@ -168,29 +168,23 @@ func (r *Rebuild) closeExtra() {
 
 // SetOwners restores who gets signals about files (F_SETOWN, F_SETSIG, O_ASYNC). All threads exist by now: one of them may be
 // the owner.
-func (r *Rebuild) SetOwners() error {
-	return r.each(func(_ *Handler, f *image.OpenFile) error { return r.setOwner(f) })
-}
-
-func (r *Rebuild) setOwner(f *image.OpenFile) error {
-	fd := r.fds[f.ID]
-	if f.Owner.PID != 0 || f.Owner.Signal != 0 {
-		owner := kernel.FileOwnerSignal{Type: int32(f.Owner.Type), PID: int32(f.Owner.PID), Signal: f.Owner.Signal}
-		if err := kernel.SetSignalOwner(fd, owner); err != nil {
-			return fmt.Errorf("%s: signals to pid %d (F_SETOWN): %w", r.name(f), f.Owner.PID, err)
+func (r *Rebuild) SetOwners(seeds map[int]*tracee.Seed) error {
+	return r.each(func(_ *Handler, f *image.OpenFile) error {
+		if f.Owner.PID != 0 || f.Owner.Signal != 0 {
+			owner := kernel.FileOwnerSignal{Type: int32(f.Owner.Type), PID: int32(f.Owner.PID), Signal: f.Owner.Signal}
+			if err := kernel.SetSignalOwner(r.fds[f.ID], owner); err != nil {
+				return fmt.Errorf("%s: signals to pid %d (F_SETOWN): %w", r.name(f), f.Owner.PID, err)
+			}
 		}
-	}
-	if f.Flags&kernel.OAsync == 0 {
-		return nil
-	}
-	now, err := kernel.FileFlags(fd)
-	if err == nil {
-		err = kernel.SetFileFlags(fd, now|kernel.OAsync)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: O_ASYNC: %w", r.name(f), err)
-	}
-	return nil
+		holder, held := r.holders[f.ID]
+		if f.Flags&kernel.OAsync == 0 || !held {
+			return nil
+		}
+		// The kernel notes the number by which O_ASYNC was set, for si_fd; so the process itself does it.
+		b := tracee.NewBatch(seeds[holder.process.PID])
+		b.Must(fmt.Sprintf("O_ASYNC of fd %d", holder.num), kernel.SysFcntl, holder.num, kernel.FSetFL, f.Flags)
+		return b.Run()
+	})
 }
 
 // Close closes kup's copies, also after a failed Create.

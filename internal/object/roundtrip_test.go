@@ -222,7 +222,7 @@ func rebuild(t *testing.T, scene string, look func(c *Capture, seed *tracee.Seed
 	if err := r.Connect(map[int]*tracee.Seed{pid: seed}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.SetOwners(); err != nil {
+	if err := r.SetOwners(map[int]*tracee.Seed{pid: seed}); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()

@@ -85,7 +85,7 @@ func (r *restorer) run(ctx context.Context) error {
 		{"contents", r.buildAll},
 		{"connections", func() error { return r.objects.Connect(r.tree.seeds) }},
 		{"threads", r.threadsAll},
-		{"signal owners", r.objects.SetOwners},
+		{"signal owners", func() error { return r.objects.SetOwners(r.tree.seeds) }},
 		{"resume", r.resume},
 	}
 	for _, step := range steps {
