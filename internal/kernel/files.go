@@ -67,6 +67,9 @@ func SetPipeSize(fd, size int) error {
 	return err
 }
 
+// Unread returns how many bytes wait in a pipe, FIONREAD.
+func Unread(fd int) (int, error) { return unix.IoctlGetInt(fd, unix.TIOCINQ) }
+
 // Tee copies up to size bytes from one pipe to another without taking them out of the first, tee(2). It does not wait:
 // where there is nothing it returns EAGAIN.
 func Tee(from, to, size int) (int, error) {

@@ -139,6 +139,9 @@ func (e *pipeEnds) copyData() error {
 		}
 		defer kernel.Close(fd)
 	}
+	if n, err := kernel.Unread(fd); err == nil && n == 0 {
+		return nil // nearly all pipes, nearly always
+	}
 	read, write, err := kernel.Pipe()
 	if err != nil {
 		return err
