@@ -154,6 +154,26 @@ func (s *Session) checkSpace(need int64) error {
 	return nil
 }
 
+// Survey looks at the mappings once more, just before the freeze, which then need not. It may be left out.
+func (s *Session) Survey() error { return s.timed("survey", s.survey) }
+
+func (s *Session) survey() error {
+	tree, err := tracee.Check([]int{s.options.Root})
+	if err != nil {
+		return err
+	}
+	for _, p := range tree {
+		if p.Zombie {
+			continue
+		}
+		// A process that has ended, or does not look right at this instant, is looked at in the freeze.
+		if err := s.memory.Survey(p.PID); err != nil && !errors.Is(err, refuse.ErrRefused) && !procfs.Gone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Freeze stops every thread of the application.
 func (s *Session) Freeze(ctx context.Context) error {
 	return s.timed("freeze", func() (err error) {

@@ -19,6 +19,8 @@ type Capture struct {
 
 	Precopies map[int]*Precopy // by process ID
 
+	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
+
 	left   map[int]foam.Extents // what Dump has to copy of each process
 	shared map[inode]*sharedSource
 }
@@ -26,8 +28,7 @@ type Capture struct {
 // AddressSpace describes the mappings and pages of a frozen process. The scratch area of an injection, [skip, skip+n), is not
 // the process's own.
 func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
-	precopy := c.Precopies[p.PID]
-	all, err := describe(p.PID, precopy != nil)
+	all, lockFuture, err := c.frozenMappings(p.PID, skip, n)
 	if err != nil {
 		return err
 	}
@@ -36,14 +37,11 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 		return err
 	}
 	defer finder.Close()
+	p.Memory.LockFuture = lockFuture
 	var stored []image.Extent
 	var own ownPages
 	for i := range all {
 		v := &all[i]
-		if v.Start >= skip && v.End <= skip+n {
-			p.Memory.LockFuture = hasFlag(v.VMA, "lo")
-			continue
-		}
 		if v.Kind == image.VMAShared {
 			if v.Object, err = c.sharedByMapping(p.PID, &v.mapping); err != nil {
 				return err

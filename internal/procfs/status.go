@@ -21,6 +21,7 @@ type Status struct {
 	Kthread   bool  // since Linux 6.8; before that it is told by PF_KTHREAD in Stat.Flags
 	Threads   int
 	VMRSS     uint64 // bytes
+	VMLocked  uint64 // bytes
 
 	SigPending    uint64 // directed to the thread
 	SharedPending uint64 // directed to the process
@@ -103,6 +104,8 @@ func (s *Status) set(p *integers, key, value string) {
 		}
 	case "VmRSS":
 		s.VMRSS = p.uint64(strings.TrimSuffix(value, " kB")) << 10
+	case "VmLck":
+		s.VMLocked = p.uint64(strings.TrimSuffix(value, " kB")) << 10
 	}
 }
 
