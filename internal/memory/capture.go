@@ -133,7 +133,7 @@ func exeFile(pid int) (image.MapFile, error) {
 	if err != nil {
 		return image.MapFile{}, fmt.Errorf("executable of pid %d: %w", pid, err)
 	}
-	byPath, err := os.Stat(procfs.Path(pid, "root") + path)
+	byPath, err := os.Stat(path)
 	if err != nil || !os.SameFile(info, byPath) {
 		return image.MapFile{}, refuse.Errorf("pid %d: its executable %s has been deleted or replaced; restart the application to pick up the new one", pid, path)
 	}

@@ -67,7 +67,7 @@ func (r *Rebuild) Prepare() error {
 // unchanged verifies that a file is still what a process had mapped. A shared writable mapping only needs it to be there and
 // long enough: its owners may go on writing.
 func unchanged(p *image.Process, f image.MapFile) error {
-	info, err := os.Stat(p.Root.Path + f.Path)
+	info, err := os.Stat(f.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("pid %d (%s) had %s mapped, which does not exist: %w", p.PID, p.Comm, f.Path, ErrFileChanged)

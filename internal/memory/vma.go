@@ -173,7 +173,7 @@ func fileKind(pid int, m *procfs.SMapping, v *image.VMA) (image.VMAKind, error) 
 	}
 	switch {
 	case info.Mode().IsRegular():
-		byPath, err := os.Stat(procfs.Path(pid, "root") + m.Path)
+		byPath, err := os.Stat(m.Path)
 		if err != nil || !os.SameFile(info, byPath) {
 			return "", mappingError(pid, m, "its path names another file now; restart the application to pick up the new one")
 		}
