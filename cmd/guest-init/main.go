@@ -20,6 +20,7 @@ const (
 	moduleList = "/etc/kup-guest/modules" // paths of modules, in the order of loading
 	kupProgram = "/bin/kup"
 	networkUp  = "/bin/network-up" // a link to this program
+	stateDir   = "/data/kup"       // on the disk, which outlives a kernel
 	searchPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
@@ -158,7 +159,7 @@ func mountDisk() error {
 		return err
 	}
 	mark("disk mounted")
-	return nil
+	return os.Setenv("KUP_STATE_DIR", stateDir) // for kup boot, and for all that the agent runs
 }
 
 // startApplications lets kup restore what was captured, or start its applications. Kup decides when the network comes

@@ -1,0 +1,280 @@
+// Package load keeps a memcached busy over many connections and knows every item that must be in it.
+//
+// Each connection owns a part of the keys and works on one request at a time, so that it knows which version of which item
+// the server must give back: an item that is lost, old or damaged is noticed with the next get of it. Connections are never
+// opened again: one that breaks has failed for good.
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Load is the clients and what they know.
+type Load struct {
+	Items     int // keys
+	ItemBytes int // size of a value
+	Think     time.Duration
+
+	clients []*client
+	stop    chan struct{}
+	group   sync.WaitGroup
+}
+
+// client is one connection.
+type client struct {
+	load     *Load
+	conn     net.Conn
+	in       *bufio.Reader
+	random   *rand.Rand
+	keys     []int
+	versions map[int]uint32
+	buffer   []byte
+
+	mu      sync.Mutex
+	replies []time.Time // of requests, since Run
+	err     error
+}
+
+// Connect opens the connections.
+func (l *Load) Connect(ctx context.Context, connections int, dial func(ctx context.Context) (net.Conn, error)) error {
+	l.stop = make(chan struct{})
+	for n := range connections {
+		conn, err := dial(ctx)
+		if err != nil {
+			return fmt.Errorf("connection %d: %w", n+1, err)
+		}
+		c := &client{load: l, conn: conn, in: bufio.NewReaderSize(conn, 64<<10), random: rand.New(rand.NewPCG(uint64(n), 1)), versions: map[int]uint32{}}
+		for key := n; key < l.Items; key += connections {
+			c.keys = append(c.keys, key)
+		}
+		l.clients = append(l.clients, c)
+	}
+	return nil
+}
+
+// Fill sets every item once.
+func (l *Load) Fill() error {
+	return l.each(func(c *client) error {
+		for _, key := range c.keys {
+			if err := c.set(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Check gets every item and compares it. It runs after Stop.
+func (l *Load) Check() error {
+	return l.each(func(c *client) error {
+		for _, key := range c.keys {
+			if err := c.get(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// each calls do for all connections at once.
+func (l *Load) each(do func(*client) error) error {
+	failed := make([]error, len(l.clients))
+	var group sync.WaitGroup
+	for i, c := range l.clients {
+		group.Go(func() {
+			if failed[i] = do(c); failed[i] != nil {
+				failed[i] = fmt.Errorf("connection %d: %w", i+1, failed[i])
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(failed...)
+}
+
+// Run lets all connections get and set at random until Stop.
+func (l *Load) Run() {
+	for _, c := range l.clients {
+		l.group.Go(c.run)
+	}
+}
+
+// Stop lets all connections finish the request that they are at. The error is that of connections that broke, or got wrong answers.
+func (l *Load) Stop() error {
+	close(l.stop)
+	l.group.Wait()
+	var failed []error
+	for i, c := range l.clients {
+		if c.err != nil {
+			failed = append(failed, fmt.Errorf("connection %d: %w", i+1, c.err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// Failed tells how many connections have broken so far.
+func (l *Load) Failed() (n int, first error) {
+	for _, c := range l.clients {
+		c.mu.Lock()
+		if c.err != nil {
+			if n++; first == nil {
+				first = c.err
+			}
+		}
+		c.mu.Unlock()
+	}
+	return n, first
+}
+
+// Close closes the connections.
+func (l *Load) Close() {
+	for _, c := range l.clients {
+		c.conn.Close()
+	}
+}
+
+func (c *client) run() {
+	for {
+		select {
+		case <-c.load.stop:
+			return
+		default:
+		}
+		key := c.keys[c.random.IntN(len(c.keys))]
+		do := c.get
+		if c.random.IntN(10) == 0 {
+			do = c.set
+		}
+		err := do(key)
+		c.mu.Lock()
+		c.err = err
+		c.replies = append(c.replies, time.Now())
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+		time.Sleep(time.Duration(float64(c.load.Think) * (0.5 + c.random.Float64())))
+	}
+}
+
+// replyTimeout is far beyond what an update takes.
+const replyTimeout = 2 * time.Minute
+
+func (c *client) request(head string, body []byte) error {
+	if err := c.conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
+		return err
+	}
+	c.buffer = append(append(c.buffer[:0], head...), body...)
+	_, err := c.conn.Write(c.buffer)
+	return err
+}
+
+func (c *client) set(key int) error {
+	version := c.versions[key] + 1
+	value := c.load.value(key, version)
+	if err := c.request(fmt.Sprintf("set key-%d 0 0 %d\r\n", key, len(value)), append(value, "\r\n"...)); err != nil {
+		return err
+	}
+	line, err := c.in.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if line != "STORED\r\n" {
+		return fmt.Errorf("set key-%d: the server said %q", key, line)
+	}
+	c.versions[key] = version
+	return nil
+}
+
+func (c *client) get(key int) error {
+	if err := c.request(fmt.Sprintf("get key-%d\r\n", key), nil); err != nil {
+		return err
+	}
+	want := c.load.value(key, c.versions[key])
+	answer := fmt.Appendf(nil, "VALUE key-%d 0 %d\r\n%s\r\nEND\r\n", key, len(want), want)
+	got := make([]byte, len("END\r\n"), len(answer))
+	// The shortest answer says that there is no such item.
+	if _, err := io.ReadFull(c.in, got); err != nil {
+		return err
+	}
+	if string(got) == "END\r\n" {
+		return fmt.Errorf("get key-%d: the item is lost", key)
+	}
+	got = got[:len(answer)]
+	if _, err := io.ReadFull(c.in, got[len("END\r\n"):]); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, answer) {
+		return fmt.Errorf("get key-%d: the item is not version %d of it: the server said %.60q", key, c.versions[key], got)
+	}
+	return nil
+}
+
+// value is an item's random content.
+func (l *Load) value(key int, version uint32) []byte {
+	random := rand.NewPCG(uint64(key), uint64(version))
+	value := make([]byte, 0, l.ItemBytes+8+len("\r\n"))
+	for len(value) < l.ItemBytes {
+		value = binary.LittleEndian.AppendUint64(value, random.Uint64())
+	}
+	return value[:l.ItemBytes]
+}
+
+// Replies are the times of all answers since Run, in order.
+func (l *Load) Replies() []time.Time {
+	var all []time.Time
+	for _, c := range l.clients {
+		c.mu.Lock()
+		all = append(all, c.replies...)
+		c.mu.Unlock()
+	}
+	slices.SortFunc(all, time.Time.Compare)
+	return all
+}
+
+// LongestGap is the longest that a connection waited between two answers, of which the first came before until and the
+// second after from.
+func (l *Load) LongestGap(from, until time.Time) time.Duration {
+	longest := time.Duration(0)
+	for _, c := range l.clients {
+		c.mu.Lock()
+		for i := 1; i < len(c.replies); i++ {
+			if c.replies[i].After(from) && c.replies[i-1].Before(until) {
+				longest = max(longest, c.replies[i].Sub(c.replies[i-1]))
+			}
+		}
+		c.mu.Unlock()
+	}
+	return longest
+}
+
+// FirstAnswer is the first answer that any connection got after a moment, and LastFirst when the last of them got its first.
+func (l *Load) FirstAnswer(after time.Time) (first, lastFirst time.Time) {
+	for _, c := range l.clients {
+		c.mu.Lock()
+		for _, at := range c.replies {
+			if !at.After(after) {
+				continue
+			}
+			if first.IsZero() || at.Before(first) {
+				first = at
+			}
+			if at.After(lastFirst) {
+				lastFirst = at
+			}
+			break
+		}
+		c.mu.Unlock()
+	}
+	return first, lastFirst
+}

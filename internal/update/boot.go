@@ -1,0 +1,249 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/restore"
+)
+
+// BootOptions says how to bring applications up after a start of the machine.
+type BootOptions struct {
+	Store     *app.Store
+	NetworkUp string // a program that gives the network interfaces their addresses; "": they come up otherwise
+	// Progress is told of steps and how far they are, in bytes. May be nil.
+	Progress func(step string, done, total int64)
+	// Log is told of each step when it is reached. May be nil.
+	Log func(Stamp)
+}
+
+// Booted says what a boot did.
+type Booted struct {
+	Restored []string `json:"restored"` // applications that go on where they were
+	Started  []string `json:"started"`  // applications that were started afresh
+	Steps    []Stamp  `json:"steps"`
+}
+
+// Boot restores what an update has captured, and starts afresh what ran when the machine went down otherwise. It belongs before the
+// network interfaces are up: nobody may ask for a connection that is not back yet. It goes on after failures, and its error joins them.
+func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	if o.Log == nil {
+		o.Log = func(Stamp) {}
+	}
+	lock, err := lockUpdates(o.Store.Dir())
+	if err != nil {
+		return nil, errors.Join(err, o.networkUp(ctx))
+	}
+	defer lock.Close()
+	b := &boot{BootOptions: o, done: Booted{Restored: []string{}, Started: []string{}}}
+	b.note("boot")
+	pending, err := b.pending()
+	if err != nil {
+		return nil, errors.Join(err, o.networkUp(ctx))
+	}
+	if pending {
+		err = b.restoreAll(ctx)
+	} else {
+		err = b.networkUp(ctx)
+		b.note("network up")
+	}
+	err = errors.Join(err, b.startAfresh())
+	b.note("booted")
+	return &b.done, err
+}
+
+// boot is one boot at work.
+type boot struct {
+	BootOptions
+	journal *Journal
+	done    Booted
+}
+
+func (b *boot) note(what string) {
+	s := stampNow(what)
+	b.done.Steps = append(b.done.Steps, s)
+	b.Log(s)
+}
+
+// pending tells whether an update has left applications to restore. If the machine went down in the middle of one, it clears up.
+func (b *boot) pending() (bool, error) {
+	var err error
+	if b.journal, err = ReadJournal(b.Store.Dir()); err != nil || b.journal == nil {
+		return false, err
+	}
+	elsewhere, err := b.journal.elsewhere()
+	if err != nil {
+		return false, err
+	}
+	if elsewhere && (b.journal.Phase == Switched || b.journal.Phase == Restoring) {
+		return true, nil
+	}
+	return false, clearUp(b.Store.Dir())
+}
+
+// restoreAll restores all applications that are not back yet.
+func (b *boot) restoreAll(ctx context.Context) error {
+	failed := []error{b.silence()}
+	b.note("silent")
+	failed = append(failed, b.networkUp(ctx))
+	b.note("network up")
+	failed = append(failed, b.journal.record(Restoring))
+	for i := range b.journal.Applications {
+		a := &b.journal.Applications[i]
+		if a.Restored {
+			continue
+		}
+		if err := b.restore(ctx, a); err != nil {
+			a.Error = err.Error()
+			failed = append(failed, fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, err, a.Image, a.Name))
+			b.note("failed to restore " + a.Name)
+			continue
+		}
+		a.Restored, a.Error = true, ""
+		b.done.Restored = append(b.done.Restored, a.Name)
+		b.note("restored " + a.Name)
+	}
+	return errors.Join(append(failed, b.settle())...)
+}
+
+// silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
+// connections that are on their way back.
+func (b *boot) silence() error {
+	var failed []error
+	for _, a := range b.journal.Applications {
+		if a.Restored {
+			continue
+		}
+		img, err := image.Open(a.Image)
+		if err != nil {
+			continue // the restore says so
+		}
+		if img.State.NetLock == "" {
+			continue
+		}
+		if err := netlock.Lock(img.State.NetLock, netlock.Endpoints(img.State)); err != nil {
+			failed = append(failed, fmt.Errorf("%s: its clients may lose their connections: %w", a.Name, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// networkUp brings the network up.
+func (o BootOptions) networkUp(ctx context.Context) error {
+	if o.NetworkUp == "" {
+		return nil
+	}
+	if text, err := exec.CommandContext(ctx, o.NetworkUp).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", o.NetworkUp, err, strings.TrimSpace(string(text)))
+	}
+	return nil
+}
+
+// restore restores an application; what fails once is tried again.
+func (b *boot) restore(ctx context.Context, a *Application) error {
+	l, err := b.Store.LockWaiting(a.Name)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	// From here on its record says that it is a checkpoint like any other.
+	if err := l.Captured(a.Image, true); err != nil {
+		return err
+	}
+	options := restore.Options{Dir: a.Image, Progress: b.Progress}
+	if _, err = restore.Run(ctx, options); err != nil {
+		b.note("retry " + a.Name + ": " + err.Error())
+		if _, err = restore.Run(ctx, options); err != nil {
+			return err
+		}
+	}
+	return l.Restored()
+}
+
+// settle closes the update: images that were restored are deleted.
+func (b *boot) settle() error {
+	phase := Settled
+	for _, a := range b.journal.Applications {
+		if !a.Restored {
+			phase = Restoring
+		}
+	}
+	for _, s := range b.done.Steps {
+		b.journal.stamp(s)
+	}
+	// First the journal: it must never name an image as complete that is being deleted.
+	if err := b.journal.record(phase); err != nil {
+		return err
+	}
+	var failed []error
+	for _, a := range b.journal.Applications {
+		if a.Restored {
+			failed = append(failed, b.forget(a))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (b *boot) forget(a Application) error {
+	l, err := b.Store.LockWaiting(a.Name)
+	if errors.Is(err, app.ErrUnknown) {
+		return removeImage(a.Image)
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	if l.Image == a.Image {
+		if err := l.Settled(); err != nil {
+			return err
+		}
+	}
+	return removeImage(a.Image)
+}
+
+// startAfresh starts the applications that ran when the machine went down.
+func (b *boot) startAfresh() error {
+	records, err := b.Store.List()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, r := range records {
+		down, err := r.CrashedWithMachine()
+		if err != nil {
+			return err
+		}
+		if !down {
+			continue
+		}
+		if err := b.start(r.Name); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		b.done.Started = append(b.done.Started, r.Name)
+		b.note("started " + r.Name)
+	}
+	return errors.Join(failed...)
+}
+
+func (b *boot) start(name string) error {
+	l, err := b.Store.LockWaiting(name)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	p, err := l.StartAgain()
+	if err != nil {
+		return err
+	}
+	return p.Release()
+}

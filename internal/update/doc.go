@@ -1,0 +1,21 @@
+// Package update carries all applications under kup's care over a change of the kernel.
+//
+// Run (run.go) is the old kernel's part: check -> load the next kernel -> freeze -> capture -> switch. Boot (boot.go) is the new
+// kernel's part, to be run before the network interface is up: silence -> network up -> restore -> settle.
+//
+// Both write a journal (journal.go), a file that is durable before the step that it names is taken. Whoever comes up finds one of
+// these phases in it, and knows by the boot ID whether the machine has been restarted since:
+//
+//	phase      same boot                             another boot
+//	prepared   nobody was stopped                    nothing is complete: start afresh
+//	frozen     the applications were thawed          nothing is complete: start afresh
+//	switched   the jump failed, they were thawed     images are complete: restore
+//	restoring  -                                     restore those that are not marked as restored
+//	settled, aborted                                 nothing is left to do
+//
+// In the left column kup was killed: applications that kup had frozen run on by themselves (package tracee), so their images are
+// out of date at once and are removed.
+//
+// Invariants: nothing stops before all that can be checked was checked and the next kernel is loaded; whatever fails before
+// the jump leaves all applications running; no image is deleted before its application was restored from it.
+package update

@@ -1,0 +1,363 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/checkpoint"
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/refuse"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// Options says what to update to.
+type Options struct {
+	Store  *app.Store
+	Kernel string // path of a bzImage
+	Initrd string // path, "": none
+	Append string // added to the running kernel's command line
+	DryRun bool   // check only
+	Tool   string // version of this program, for the manifests
+	// Progress is told of steps and how far they are, in bytes. May be nil.
+	Progress func(step string, done, total int64)
+	// Log is told of each step of the switch, when it is reached. May be nil.
+	Log func(Stamp)
+}
+
+// Report is what a dry run found out.
+type Report struct {
+	Kernel       string    `json:"kernel"` // release of the next kernel
+	CmdLine      string    `json:"command_line"`
+	Notes        []string  `json:"notes,omitempty"`
+	Applications []Carried `json:"applications"`
+}
+
+// Carried is an application that an update takes along.
+type Carried struct {
+	Name   string `json:"name"`
+	PID    int    `json:"pid"`
+	Memory uint64 `json:"memory"` // resident, bytes
+}
+
+// Run changes the kernel, and returns only if it did not: after an error all applications run on, and nothing is left behind; a dry
+// run returns its report. Errors match refuse.ErrRefused if an application cannot be taken along.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	if o.Log == nil {
+		o.Log = func(Stamp) {}
+	}
+	u := &update{Options: o}
+	defer u.close()
+	report, err := u.check()
+	if err != nil || o.DryRun {
+		return report, errors.Join(err, u.dismiss())
+	}
+	if err := u.load(); err != nil {
+		return nil, errors.Join(err, u.dismiss())
+	}
+	if err := u.change(ctx); err != nil {
+		return nil, errors.Join(err, u.dismiss(), u.abort())
+	}
+	return report, nil
+}
+
+// update is one update at work.
+type update struct {
+	Options
+	lock    *os.File
+	carried []*carried
+	tracer  *tracee.Tracer
+	next    kexec.Options
+	loaded  bool
+	journal *Journal
+	disks   *fileSystems
+	kmsg    kernelLog
+}
+
+// carried is one application on its way.
+type carried struct {
+	*app.Locked
+	image   string
+	session *checkpoint.Session
+}
+
+// check finds out whether the update can succeed, and begins the images. Nothing is stopped.
+func (u *update) check() (*Report, error) {
+	u.Progress("check", 0, 0)
+	var err error
+	if u.lock, err = lockUpdates(u.Store.Dir()); err != nil {
+		return nil, err
+	}
+	if err := clearUp(u.Store.Dir()); err != nil {
+		return nil, err
+	}
+	line, err := commandLine(u.Append)
+	if err != nil {
+		return nil, err
+	}
+	u.next = kexec.Options{Kernel: u.Kernel, Initrd: u.Initrd, CmdLine: line}
+	if err := u.findApplications(); err != nil {
+		return nil, err
+	}
+	u.tracer = tracee.New()
+	if err := u.prepare(); err != nil {
+		return nil, err
+	}
+	plan, err := kexec.Check(u.next)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Kernel: plan.Version, CmdLine: line, Notes: plan.Notes, Applications: []Carried{}}
+	for _, c := range u.carried {
+		report.Applications = append(report.Applications, Carried{c.Name, c.PID, app.Look(c.Record).Memory})
+	}
+	return report, nil
+}
+
+// findApplications locks every application that runs: no other kup command may change it under our hands.
+func (u *update) findApplications() error {
+	records, err := u.Store.List()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if !app.Alive(r) {
+			continue
+		}
+		l, err := u.Store.Lock(r.Name)
+		if err != nil {
+			return err
+		}
+		if !app.Alive(l.Record) {
+			l.Unlock()
+			continue
+		}
+		u.carried = append(u.carried, &carried{Locked: l})
+	}
+	return nil
+}
+
+// prepare makes a session for every application.
+func (u *update) prepare() error {
+	for _, c := range u.carried {
+		dir, err := u.Store.NextImageDir(c.Name)
+		if err != nil {
+			return err
+		}
+		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Progress: u.Progress})
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		c.image = dir
+	}
+	return nil
+}
+
+// load hands the next kernel to the running one.
+func (u *update) load() error {
+	u.Progress("load the kernel", 0, 0)
+	plan, err := kexec.Load(u.next)
+	if err != nil {
+		return err
+	}
+	u.loaded = true
+	// Kernel and initrd were in memory: the applications' pages need the room.
+	debug.FreeOSMemory()
+	if u.journal, err = newJournal(u.Store.Dir(), plan.Version); err != nil {
+		return err
+	}
+	if u.disks, err = openFileSystems(); err != nil {
+		return err
+	}
+	u.kmsg = openKernelLog()
+	u.note("loaded " + plan.Version)
+	return u.journal.record(Prepared)
+}
+
+// change is the downtime, up to the jump.
+func (u *update) change(ctx context.Context) error {
+	if err := u.captureSettled(ctx); err != nil {
+		return err
+	}
+	u.note("captured")
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := u.journal.record(Switched); err != nil {
+		return err
+	}
+	if err := u.disks.freeze(); err != nil {
+		return errors.Join(err, u.disks.thaw())
+	}
+	// Nothing may be written to a file from here on: it would wait for the file system for ever.
+	u.kmsg.write(stampNow("jump"))
+	return errors.Join(kexec.Jump(), u.disks.thaw())
+}
+
+// captureSettled repeats the capture while something transient is refused, as a connection that is just coming in. What cannot be
+// captured at all was refused before.
+func (u *update) captureSettled(ctx context.Context) error {
+	const tries, pause = 5, 20 * time.Millisecond
+	for try := 1; ; try++ {
+		err := u.captureAll(ctx)
+		if err == nil || !errors.Is(err, refuse.ErrRefused) || try == tries {
+			return err
+		}
+		if err := u.dismiss(); err != nil {
+			return err
+		}
+		u.note("thawed")
+		time.Sleep(pause)
+		if err := u.prepare(); err != nil {
+			return err
+		}
+	}
+}
+
+// captureAll freezes all applications, then saves one after the other.
+func (u *update) captureAll(ctx context.Context) error {
+	u.journal.Applications = nil
+	for _, c := range u.carried {
+		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
+	}
+	if err := u.journal.record(Frozen); err != nil {
+		return err
+	}
+	u.note("freeze")
+	for _, c := range u.carried {
+		if err := c.session.Freeze(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	u.note("frozen")
+	for _, c := range u.carried {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.session.Capture(); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if err := c.session.Commit(); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// dismiss thaws all applications and removes what was begun of their images.
+func (u *update) dismiss() error {
+	var failed []error
+	for _, c := range u.carried {
+		if c.session == nil {
+			continue
+		}
+		failed = append(failed, c.session.Abort())
+		c.session = nil
+	}
+	// Only now: the applications should not wait for this.
+	for _, c := range u.carried {
+		if c.image == "" {
+			continue
+		}
+		failed = append(failed, removeImage(c.image))
+		c.image = ""
+	}
+	return errors.Join(failed...)
+}
+
+// removeImage deletes an image, if there is one.
+func removeImage(dir string) error {
+	if err := image.Remove(dir); err != nil && !errors.Is(err, image.ErrNotImage) {
+		return err
+	}
+	return nil
+}
+
+// abort notes that the applications run on.
+func (u *update) abort() error {
+	u.note("aborted")
+	return u.journal.record(Aborted)
+}
+
+func (u *update) close() {
+	if u.loaded {
+		if err := kexec.Unload(); err != nil {
+			u.Progress("the next kernel stays loaded: "+err.Error(), 0, 0)
+		}
+	}
+	if u.disks != nil {
+		u.disks.close()
+	}
+	u.kmsg.close()
+	if u.tracer != nil {
+		u.tracer.Close()
+	}
+	for _, c := range u.carried {
+		c.Unlock()
+	}
+	if u.lock != nil {
+		u.lock.Close()
+	}
+}
+
+// note tells everybody that a step is reached.
+func (u *update) note(what string) {
+	s := stampNow(what)
+	u.journal.stamp(s)
+	u.kmsg.write(s)
+	u.Log(s)
+}
+
+// clearUp removes what an update that was killed has left. Images that were captured for another boot are not its business.
+func clearUp(stateDir string) error {
+	j, err := ReadJournal(stateDir)
+	if err != nil || j == nil {
+		return err
+	}
+	elsewhere, err := j.elsewhere()
+	if err != nil {
+		return err
+	}
+	switch {
+	case j.Phase == Settled || j.Phase == Aborted:
+		return nil
+	case j.Phase == Restoring:
+		return nil // what could not be restored is an ordinary checkpoint now
+	case j.Phase == Switched && elsewhere:
+		return fmt.Errorf("the last update left %d applications to be restored; run kup boot first", len(j.Applications))
+	}
+	for _, a := range j.Applications {
+		if err := removeImage(a.Image); err != nil {
+			return err
+		}
+	}
+	return j.record(Aborted)
+}
+
+// commandLine is the running kernel's, without what boot loaders added to it, and with more.
+func commandLine(more string) (string, error) {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", err
+	}
+	return nextCommandLine(string(text), more), nil
+}
+
+func nextCommandLine(running, more string) string {
+	var words []string
+	for word := range strings.FieldsSeq(running) {
+		if !strings.HasPrefix(word, "BOOT_IMAGE=") && !strings.HasPrefix(word, "initrd=") {
+			words = append(words, word)
+		}
+	}
+	return strings.TrimSpace(strings.Join(words, " ") + " " + more)
+}

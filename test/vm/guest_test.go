@@ -1,0 +1,77 @@
+package vm
+
+import (
+	"context"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kup-project/kup/internal/vm"
+	"github.com/kup-project/kup/internal/vm/trial"
+)
+
+// start boots a guest on 6.1 that can be taken to 6.12 and back.
+func start(t *testing.T, c trial.Config) *trial.Guest {
+	t.Helper()
+	c.Dir, c.Lines = t.TempDir(), []string{"6.1", "6.12"}
+	g, err := trial.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.Close()
+		if t.Failed() {
+			text, err := os.ReadFile(g.Log)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			t.Logf("console, last lines:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		}
+	})
+	return g
+}
+
+// update takes the guest to another kernel and logs how long that took.
+func update(t *testing.T, g *trial.Guest, line string) *trial.Timeline {
+	t.Helper()
+	began := time.Now()
+	timeline, err := g.Update(t.Context(), line)
+	if timeline != nil {
+		for _, m := range timeline.Marks {
+			t.Logf("%8.3f s  %s (%.2f s of uptime)", m.At.Sub(began).Seconds(), m.What, m.Uptime)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(timeline.Release, line+".") {
+		t.Fatalf("the guest runs %s instead of %s", timeline.Release, line)
+	}
+	return timeline
+}
+
+// must runs a command in the guest that must succeed.
+func must(t *testing.T, g *trial.Guest, args ...string) string {
+	t.Helper()
+	out, err := g.Output(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// dialUntilUp connects to a server that is just starting.
+func dialUntilUp(ctx context.Context, network *vm.Net, address string) (net.Conn, error) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		conn, err := network.Dial(attempt, "tcp", address)
+		cancel()
+		if err == nil || time.Now().After(end) {
+			return conn, err
+		}
+	}
+}
