@@ -2,7 +2,6 @@ package object
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -14,7 +13,6 @@ import (
 // Flags of a TCP header.
 const (
 	tcpFlagFIN = 0x01
-	tcpFlagRST = 0x04
 	tcpFlagACK = 0x10
 )
 
@@ -22,26 +20,38 @@ const (
 // checkpoint. Locks let them pass.
 const InjectedMark = 0x6b7570
 
-// receiveSegment makes a connection receive an empty segment from its peer: the FIN of a peer that has closed its side is long
-// acknowledged and will not come again. It waits until the socket has seen it.
-func receiveSegment(fd int, s *image.TCPSocket, flags byte) error {
+// receiveFIN makes a connection receive the end of its peer's data: the FIN of a peer that has closed its side is long
+// acknowledged and will not come again.
+func receiveFIN(fd int, s *image.TCPSocket) error {
+	info, err := readTCPInfo(fd)
+	if err != nil {
+		return err
+	}
+	acknowledged := s.Connection.SendSeq
+	switch info.state {
+	case kernel.TCPStateCloseWait, kernel.TCPStateLastAck, kernel.TCPStateClosing, kernel.TCPStateClose:
+		return nil // the peer is a rebuilt socket too, and was faster
+	case kernel.TCPStateFinWait1, kernel.TCPStateFinWait2:
+		acknowledged++ // what is in the queue includes the FIN, SendSeq does not
+	}
+	unacked, err := kernel.SocketQueue(fd, kernel.SIOCOutQ)
+	if err != nil {
+		return fmt.Errorf("SIOCOUTQ: %w", err)
+	}
+	return receiveSegment(fd, s, tcpFlagFIN|tcpFlagACK, acknowledged-uint32(unacked))
+}
+
+// receiveSegment makes a connection receive an empty segment from its peer, and waits until that has changed its state.
+func receiveSegment(fd int, s *image.TCPSocket, flags byte, acknowledged uint32) error {
 	before, err := readTCPInfo(fd)
 	if err != nil {
 		return err
 	}
 	k := s.Connection
-	unacked, err := kernel.SocketQueue(fd, kernel.SIOCOutQ)
-	if err != nil {
-		return fmt.Errorf("SIOCOUTQ: %w", err)
-	}
 	header := make([]byte, 20)
 	binary.BigEndian.PutUint16(header[0:], s.Remote.Port())
 	binary.BigEndian.PutUint16(header[2:], s.Local.Port())
 	binary.BigEndian.PutUint32(header[4:], k.ReceiveSeq)
-	acknowledged := k.SendSeq - uint32(unacked)
-	if before.state == kernel.TCPStateFinWait1 || before.state == kernel.TCPStateLastAck {
-		acknowledged++ // unacked counts the FIN, SendSeq does not
-	}
 	binary.BigEndian.PutUint32(header[8:], acknowledged)
 	header[12], header[13] = 5<<4, flags
 	binary.BigEndian.PutUint16(header[14:], uint16(min(k.Window.SendWindow>>k.SendScale, 0xffff)))
@@ -95,7 +105,7 @@ func inject(from, to netip.Addr, protocol int, payload []byte, checksum int) err
 		return err
 	}
 	if _, err := kernel.SendTo(fd, append(header, payload...), 0, addr); err != nil {
-		return errors.Join(fmt.Errorf("packet from %s to %s: %w", from, to, err))
+		return fmt.Errorf("packet from %s to %s: %w", from, to, err)
 	}
 	return nil
 }

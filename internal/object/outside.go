@@ -42,8 +42,9 @@ func (c *Capture) outsiders(link string) ([]outsider, error) {
 	for _, pid := range c.pids {
 		inside[pid] = true
 	}
+	self := os.Getpid()
 	if !c.running {
-		inside[os.Getpid()] = true // kup's own duplicates
+		inside[self] = true // kup's own duplicates
 	}
 	for _, pid := range pids {
 		if inside[pid] {
@@ -55,6 +56,9 @@ func (c *Capture) outsiders(link string) ([]outsider, error) {
 		}
 		for _, fd := range numbers {
 			link, err := kernel.ReadLink(procfs.Path(pid, fmt.Sprintf("fd/%d", fd)))
+			if pid == self && strings.HasPrefix(link, "socket:") {
+				continue // a duplicate too: sockets have to be asked themselves
+			}
 			if err == nil && slices.ContainsFunc(shareable, func(s string) bool { return strings.HasPrefix(link, s) }) {
 				c.outside[link] = append(c.outside[link], outsider{pid, fd})
 			}

@@ -292,6 +292,11 @@ func (r *Rebuild) ReleaseNetwork() error {
 
 func enliven(fd int, s *image.TCPSocket) error {
 	k := s.Connection
+	if s.State == image.TCPFinWait2 {
+		if err := endOurs(fd, s); err != nil {
+			return err
+		}
+	}
 	if err := kernel.SetSocketInt(fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOff); err != nil {
 		return fmt.Errorf("end of TCP_REPAIR: %w", err)
 	}
@@ -312,11 +317,23 @@ func enliven(fd int, s *image.TCPSocket) error {
 	return halfClose(fd, s)
 }
 
+// endOurs closes our side of a connection whose peer knows of it: in repair mode the FIN is not sent, and the acknowledgement
+// comes from kup.
+func endOurs(fd int, s *image.TCPSocket) error {
+	if err := selectQueue(fd, kernel.TCPSendQueue); err != nil {
+		return err
+	}
+	if err := kernel.Shutdown(fd, kernel.ShutWrite); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return receiveSegment(fd, s, tcpFlagACK, s.Connection.SendSeq+1)
+}
+
 // halfClose repeats the ends of both directions in the order in which they came.
 func halfClose(fd int, s *image.TCPSocket) error {
 	k := s.Connection
 	ours := func() error {
-		if !k.ShutWrite {
+		if !k.ShutWrite || s.State == image.TCPFinWait2 {
 			return nil
 		}
 		if err := kernel.Shutdown(fd, kernel.ShutWrite); err != nil {
@@ -328,7 +345,7 @@ func halfClose(fd int, s *image.TCPSocket) error {
 		if !k.FinReceived {
 			return nil
 		}
-		return receiveSegment(fd, s, tcpFlagFIN|tcpFlagACK)
+		return receiveFIN(fd, s)
 	}
 	if s.State == image.TCPClosing {
 		return errors.Join(ours(), theirs())

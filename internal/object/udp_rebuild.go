@@ -34,8 +34,15 @@ func buildUDP(fd int, s *image.UDPSocket) error {
 		return fmt.Errorf("owner of the socket: %w", err)
 	}
 	// Until the queue is filled, the socket must get packets by the loopback interface and from everybody.
-	isDevice := func(o image.SocketOption) bool { return o.Name == "SO_BINDTODEVICE" }
-	if err := setOptions(fd, slices.DeleteFunc(slices.Clone(s.Options), isDevice), beforeLife); err != nil {
+	var device, others []image.SocketOption
+	for _, o := range s.Options {
+		if o.Name == "SO_BINDTODEVICE" {
+			device = append(device, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	if err := setOptions(fd, others, beforeLife); err != nil {
 		return err
 	}
 	if err := setReuse(fd, s.Options); err != nil {
@@ -49,7 +56,7 @@ func buildUDP(fd int, s *image.UDPSocket) error {
 	if err := receiveAgain(fd, s); err != nil {
 		return err
 	}
-	if err := setOptions(fd, s.Options, beforeLife); err != nil {
+	if err := setOptions(fd, device, beforeLife); err != nil {
 		return err
 	}
 	if s.Remote.Port() != 0 {
