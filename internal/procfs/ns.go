@@ -10,6 +10,9 @@ import (
 // NamespaceKinds are the names under /proc/PID/ns that a process is in, see namespaces(7); those "for children" are not among them.
 var NamespaceKinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
+// pfExiting is PF_EXITING of include/linux/sched.h, in Stat.Flags.
+const pfExiting = 0x4
+
 // ReadNamespaces returns what a process's namespaces are, by kind, in the kernel's form "net:[4026531833]". A kind that the kernel does not
 // know is absent.
 func ReadNamespaces(pid int) (map[string]string, error) {
@@ -21,6 +24,16 @@ func ReadNamespaces(pid int) (map[string]string, error) {
 		link, err := os.Readlink(Path(pid, "ns/"+kind))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			// Also said of a process that is ending or has ended: fs/proc/namespaces.c, proc_ns_readlink.
+			st, statErr := ReadStat(pid)
+			if statErr != nil {
+				return nil, statErr
+			}
+			if st.Flags&pfExiting != 0 {
+				continue
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -13,7 +13,15 @@ func TestThousandThreads(t *testing.T) {
 	pid := start(t, program(t, "threads"), "1000")
 	tracer := New()
 	defer tracer.Close()
+	reached := map[string]time.Time{}
+	crashPoint = func(step string) {
+		if _, ok := reached[step]; !ok {
+			reached[step] = time.Now()
+		}
+	}
+	defer func() { crashPoint = func(string) {} }()
 	for range 3 {
+		clear(reached)
 		begin := time.Now()
 		if _, err := Check([]int{pid}); err != nil {
 			t.Fatal(err)
@@ -46,6 +54,7 @@ func TestThousandThreads(t *testing.T) {
 		if err := f.Thaw(); err != nil {
 			t.Fatal(err)
 		}
+		t.Logf("seize %v, stop %v, settle %v", reached["seized"].Sub(checked), reached["all stopped"].Sub(reached["seized"]), frozen.Sub(reached["all stopped"]))
 		t.Logf("%d threads: check %v, check and freeze %v, inject %v (%v each), thaw %v", threads, checked.Sub(begin), frozen.Sub(checked),
 			injected.Sub(frozen), injected.Sub(frozen)/threads, time.Since(injected))
 	}

@@ -28,6 +28,7 @@ func start(t *testing.T, path string, args ...string) (pid int) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = kernel.NewSession()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +37,7 @@ func start(t *testing.T, path string, args ...string) (pid int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		kernel.Kill(-cmd.Process.Pid, kernel.SIGKILL) // with all its children
 		cmd.Wait()
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')

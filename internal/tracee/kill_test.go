@@ -49,7 +49,7 @@ func freezeForever(pid int, crash string) error {
 			if at == step {
 				if n--; n == 0 {
 					kernel.Kill(os.Getpid(), kernel.SIGKILL)
-					select {}
+					time.Sleep(time.Hour)
 				}
 			}
 		}
@@ -65,7 +65,7 @@ func freezeForever(pid int, crash string) error {
 			return err
 		}
 		fmt.Println("begin")
-		select {}
+		time.Sleep(time.Hour)
 	}
 	fmt.Println("begin")
 	for {
