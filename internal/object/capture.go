@@ -148,9 +148,7 @@ func (c *Capture) describe(one *captured) error {
 		}
 		f.Owner = image.FOwner{Type: int(owner.Type), PID: int(owner.PID), Signal: owner.Signal}
 	}
-	if err := c.describeLocks(d, f); err != nil {
-		return err
-	}
+	f.Flock = flockOf(d)
 	return h.Capture(c, d, f)
 }
 

@@ -47,14 +47,14 @@ func refuseLocks(h *Handler, d *Descriptor) error {
 	return nil
 }
 
-// describeLocks records what a description holds by itself.
-func (c *Capture) describeLocks(d *Descriptor, f *image.OpenFile) error {
+// flockOf returns the kind of flock(2) lock that a description holds: "read", "write" or none.
+func flockOf(d *Descriptor) string {
 	for _, words := range lockLines(d) {
 		if words[1] == lockFlock {
-			f.Flock = strings.ToLower(words[3])
+			return strings.ToLower(words[3])
 		}
 	}
-	return nil
+	return ""
 }
 
 // recordLocks returns the locks of one kind that a descriptor shows.
