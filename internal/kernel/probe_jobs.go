@@ -15,9 +15,10 @@ type Way struct {
 
 // Job is something that people ask kup for.
 type Job struct {
-	Name string
-	Text string
-	Ways []Way // best first
+	Name  string
+	Text  string
+	Lacks string // what kup itself lacks for it; empty: nothing
+	Ways  []Way  // best first
 }
 
 // Missing returns the needs that are not met: those without which this way is closed, and those that only some applications have.
@@ -37,6 +38,9 @@ func (w Way) Missing() (all, some []Need) {
 
 // Open returns the first way that is not closed.
 func (j Job) Open() (way Way, ok bool) {
+	if j.Lacks != "" {
+		return Way{}, false
+	}
 	for _, w := range j.Ways {
 		if all, _ := w.Missing(); len(all) == 0 {
 			return w, true
@@ -70,16 +74,18 @@ func join(lists ...[]Need) []Need {
 }
 
 const (
-	withTCP     = "applications with TCP connections"
-	withSeccomp = "applications with a seccomp filter"
+	withTCP  = "applications with TCP sockets"
+	withUDP  = "applications with UDP sockets"
+	withUnix = "applications with unix sockets"
 )
 
 var (
 	toCheckpoint = join(
 		always(FeatureCapPtrace, FeatureCapAdmin, FeatureSeize, FeatureSigMask, FeatureXState, FeatureRseq, FeatureProcMem,
 			FeatureVMReadv, FeaturePidfdGetfd, FeatureKcmp, FeatureTimers),
-		only(withTCP, FeatureCapNetAdmin, FeatureTCPRepair),
-		only(withSeccomp, FeatureSuspendSeccomp),
+		only(withTCP, FeatureCapNetAdmin, FeatureTCPRepair, FeatureNFTables, FeatureTCPDiag),
+		only(withUDP, FeatureUDPDiag),
+		only(withUnix, FeatureUnixDiag),
 		only("applications that map deleted files or share memory", FeatureMapFiles),
 	)
 	toRestore = join(
@@ -97,16 +103,16 @@ var (
 // Jobs are what kup can be asked for, in the order in which `kup check` lists them. All but the first two are worth having, but kup is of
 // use without them.
 var Jobs = []Job{
-	{"checkpoint", "save applications", []Way{{"", toCheckpoint}}},
-	{"restore", "bring them back", []Way{{"", toRestore}}},
-	{"update", "carry them over to another kernel", []Way{
+	{"checkpoint", "save applications", "", []Way{{"", toCheckpoint}}},
+	{"restore", "bring them back", "", []Way{{"", toRestore}}},
+	{"update", "carry them over to another kernel", "", []Way{
 		{"", join(always(FeatureKexecLoad, FeatureCapBoot, FeatureLastPID), toCheckpoint, toRestore)},
 	}},
-	{"pre-copy", "save most of the memory before the freeze; this version of kup does not yet", []Way{
+	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", "", []Way{
 		{"WP_ASYNC", always(FeatureUserfaultfd, FeatureWPAsync, FeaturePagemapScan)},
 		{"soft-dirty", always(FeatureSoftDirty, FeaturePFN)},
 	}},
-	{"on-demand", "run before all memory is back; this version of kup does not yet", []Way{
+	{"on-demand", "run before all memory is back", "this version of kup restores all memory first", []Way{
 		{"", always(FeatureUserfaultfd, FeatureUffdEvents)},
 	}},
 }
@@ -120,7 +126,7 @@ func Features() []*Feature {
 		FeatureMemfdExec, FeatureSetTID, FeatureMMMap, FeatureTimerIDs, FeatureTimeNS, FeatureCloseRange, FeatureLastPID, FeatureFIFO,
 		FeatureUserfaultfd, FeatureUffdEvents, FeatureWPAsync, FeaturePagemapScan, FeatureSoftDirty, FeaturePFN,
 		FeatureGuard, FeatureDroppable, FeatureHugeTLB, FeatureShmNextID,
-		FeatureTCPRepair, FeatureNFTables,
+		FeatureTCPRepair, FeatureNFTables, FeatureTCPDiag, FeatureUDPDiag, FeatureUnixDiag,
 		FeatureKexecLoad, FeatureKexecFileLoad, FeatureLiveUpdate,
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,19 +12,19 @@ import (
 // Features of memory.
 var (
 	FeatureUserfaultfd = &Feature{
-		Name: "userfaultfd", Use: "filling restored memory", Since: "4.3", Option: "CONFIG_USERFAULTFD", Needs: "CAP_SYS_PTRACE or the sysctl vm.unprivileged_userfaultfd",
-		How:   "fill a page of ours with UFFDIO_COPY",
+		Name: "userfaultfd", Use: "finding dirty pages (UFFD_FEATURE_WP_ASYNC)", Since: "4.3", Option: "CONFIG_USERFAULTFD", Needs: "CAP_SYS_PTRACE or the sysctl vm.unprivileged_userfaultfd",
+		How:   "fill a page of ours",
 		probe: probeUserfaultfd,
 	}
 	FeatureUffdEvents = &Feature{
-		Name: "userfaultfd events", Use: "filling memory while the application runs", Since: "4.11", Needs: "CAP_SYS_PTRACE",
+		Name: "userfaultfd events", Use: "filling memory while the application runs; this version of kup does not", Since: "4.11", Needs: "CAP_SYS_PTRACE",
 		How:   "ask for the features FORK, REMAP, REMOVE and UNMAP",
 		probe: func() error { return uffdFeatures(1<<1 | 1<<2 | 1<<3 | 1<<6) },
 	}
 	FeatureWPAsync = &Feature{
 		Name: "UFFD_FEATURE_WP_ASYNC", Use: "finding dirty pages", Since: "6.7",
 		How:   "ask for the feature",
-		probe: func() error { return uffdFeatures(1 << 15) },
+		probe: func() error { return uffdFeatures(UffdFeatureWPAsync) },
 	}
 	FeaturePagemapScan = &Feature{
 		Name: "PAGEMAP_SCAN", Use: "finding present and dirty pages quickly", Since: "6.7",
@@ -146,54 +145,48 @@ func probeSoftDirty() error {
 	})
 }
 
-// Requests of ioctl_userfaultfd(2), include/uapi/linux/userfaultfd.h.
-const (
-	probeUffdAPI      = 0xc018aa3f
-	probeUffdRegister = 0xc020aa00
-	probeUffdCopy     = 0xc028aa03
-)
+// uffdioCopy is UFFDIO_COPY of ioctl_userfaultfd(2), include/uapi/linux/userfaultfd.h.
+const uffdioCopy = 0xc028aa03
 
 // withUffd opens a userfaultfd with features; EINVAL if one is unknown.
-func withUffd(features uint64, test func(uffd uintptr) error) error {
+func withUffd(features uint64, test func(uffd int) error) error {
 	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
 	if e != 0 {
 		return fmt.Errorf("userfaultfd: %w", e)
 	}
 	defer unix.Close(int(fd))
-	api := struct{ api, features, ioctls uint64 }{0xaa, features, 0}
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, fd, probeUffdAPI, uintptr(unsafe.Pointer(&api))); e != 0 {
-		return fmt.Errorf("UFFDIO_API: %w", e)
+	if err := UffdEnable(int(fd), features); err != nil {
+		return err
 	}
-	return test(fd)
+	return test(int(fd))
 }
 
 func uffdFeatures(features uint64) error {
-	return withUffd(features, func(uintptr) error { return nil })
+	return withUffd(features, func(int) error { return nil })
 }
 
 func probeUserfaultfd() error {
-	page, err := MapAnon(2*PageSize, ProtRead|ProtWrite, MapPrivate)
+	pages, err := MapAnon(2*PageSize, ProtRead|ProtWrite, MapPrivate)
 	if err != nil {
 		return err
 	}
-	defer unix.Munmap(page)
-	defer runtime.KeepAlive(page)
-	page[0] = 42
-	from := AddressOf(page)
+	defer unix.Munmap(pages)
+	pages[0] = 42
+	from := AddressOf(pages)
 	to := from + PageSize
-	return withUffd(0, func(uffd uintptr) error {
-		register := struct{ start, length, mode, ioctls uint64 }{to, PageSize, 1, 0}
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uffd, probeUffdRegister, uintptr(unsafe.Pointer(&register))); e != 0 {
-			return fmt.Errorf("UFFDIO_REGISTER: %w", e)
+	return withUffd(0, func(uffd int) error {
+		const modeMissing = 1
+		if err := UffdRegister(uffd, to, to+PageSize, modeMissing); err != nil {
+			return err
 		}
-		move := struct {
+		fill := struct {
 			dst, src, length, mode uint64
 			copied                 int64
 		}{to, from, PageSize, 0, 0}
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uffd, probeUffdCopy, uintptr(unsafe.Pointer(&move))); e != 0 {
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(uffd), uffdioCopy, uintptr(unsafe.Pointer(&fill))); e != 0 {
 			return fmt.Errorf("UFFDIO_COPY: %w", e)
 		}
-		if page[PageSize] != 42 {
+		if pages[PageSize] != 42 {
 			return fmt.Errorf("UFFDIO_COPY copied nothing: %w", ErrNotSupported)
 		}
 		return nil

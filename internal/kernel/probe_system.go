@@ -1,28 +1,15 @@
 package kernel
 
 import (
-	"encoding/binary"
-	"fmt"
 	"os"
 	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Features of the system as a whole: network, process IDs, kexec.
+// Features of the system as a whole: process IDs, kexec.
 var (
-	FeatureTCPRepair = &Feature{
-		Name: "TCP_REPAIR", Use: "established TCP connections", Since: "3.5", Needs: "CAP_NET_ADMIN",
-		How:   "set it on a socket of ours",
-		probe: probeTCPRepair,
-	}
-	FeatureNFTables = &Feature{
-		Name: "nf_tables", Use: "keeping peers' packets away while TCP connections are being restored", Since: "3.13", Option: "CONFIG_NF_TABLES",
-		Needs: "CAP_NET_ADMIN", How: "ask by netlink for the generation of the rule set",
-		probe: probeNFTables,
-	}
 	FeatureLastPID = &Feature{
 		Name: "/proc/sys/kernel/ns_last_pid", Use: "keeping low process IDs free for the system", Since: "3.3", Option: "CONFIG_CHECKPOINT_RESTORE",
 		Needs: "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE", How: "open it for writing",
@@ -76,15 +63,6 @@ func capability(since, name string, number int, use string) *Feature {
 // lockForGood ties the goroutine to its thread, which ends with it.
 func lockForGood() { runtime.LockOSThread() }
 
-func probeTCPRepair() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1)
-}
-
 func probeKexecFileLoad() error {
 	const unknownFlag = 1 << 31
 	none := ^uintptr(0)
@@ -93,44 +71,6 @@ func probeKexecFileLoad() error {
 		return nil
 	}
 	return e
-}
-
-// Messages of include/uapi/linux/netfilter/nf_tables.h.
-const (
-	nfnlSubsysNFTables = 10
-	nftMsgGetGen       = 16
-)
-
-// probeNFTables sends NFT_MSG_GETGEN, which the kernel answers even if there is no rule; it may load its module for it.
-func probeNFTables() error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
-		return err
-	}
-	request := make([]byte, unix.SizeofNlMsghdr+4) // struct nfgenmsg: AF_UNSPEC, version 0, resource 0
-	header := (*unix.NlMsghdr)(unsafe.Pointer(&request[0]))
-	header.Len = uint32(len(request))
-	header.Type = nfnlSubsysNFTables<<8 | nftMsgGetGen
-	header.Flags = unix.NLM_F_REQUEST
-	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	answer := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(fd, answer, 0)
-	if err != nil {
-		return fmt.Errorf("no answer from nf_tables: %w", err)
-	}
-	if n < unix.SizeofNlMsghdr+4 {
-		return fmt.Errorf("an answer of %d bytes from nf_tables", n)
-	}
-	if binary.NativeEndian.Uint16(answer[4:]) == unix.NLMSG_ERROR {
-		return Errno(-int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])))
-	}
-	return nil
 }
 
 // Lockdown returns what the kernel forbids even to root, see kernel_lockdown(7): "none", "integrity" or "confidentiality", and

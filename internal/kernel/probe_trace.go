@@ -50,7 +50,7 @@ var (
 		},
 	}
 	FeatureSuspendSeccomp = &Feature{
-		Name: "PTRACE_O_SUSPEND_SECCOMP", Use: "applications with a seccomp filter", Since: "4.3", Option: "CONFIG_CHECKPOINT_RESTORE",
+		Name: "PTRACE_O_SUSPEND_SECCOMP", Use: "applications with a seccomp filter; this version of kup refuses them", Since: "4.3", Option: "CONFIG_CHECKPOINT_RESTORE",
 		Needs: "CAP_SYS_ADMIN", How: "set the option on a stopped child",
 		probe: func() error {
 			return withTracee(func(pid int) error { return PtraceSetOptions(pid, PtraceOSuspendSeccomp) })
