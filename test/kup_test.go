@@ -22,6 +22,7 @@ const (
 	exitConflict   = 5 // a pid or an address is taken
 	kupTimeout     = 60 * time.Second
 	checkpointsRow = 3
+	retries        = 5
 )
 
 type result struct {
@@ -76,7 +77,8 @@ func (p *program) image(t *testing.T) string {
 	return filepath.Join(parent, "image")
 }
 
-// checkpoint ends the tree once its image is complete. With leave it runs on.
+// checkpoint ends the tree once its image is complete. With leave it runs on. A program that just then had something open
+// that comes and goes, e.g. a file of /proc, is refused with the words "try again", and tried again.
 func (p *program) checkpoint(t *testing.T, leave bool) (image string, r result) {
 	t.Helper()
 	image = p.image(t)
@@ -84,10 +86,16 @@ func (p *program) checkpoint(t *testing.T, leave bool) (image string, r result) 
 	if leave {
 		args = append(args, "--leave-running")
 	}
-	processes := tree(p.pid)
-	r = kup(t, args...)
+	for range retries {
+		p.processes = tree(p.pid)
+		r = kup(t, args...)
+		if r.code != exitRefused || !strings.Contains(r.output, "try again") {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	if r.code == exitDone && !leave {
-		gone(t, processes)
+		gone(t, p.processes)
 	}
 	noLeftovers(t, image, r.code == exitDone)
 	return image, r

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +17,9 @@ type program struct {
 	dir string // its own directory
 	pid int    // root of its tree, the same after a restore
 	env []string
-	cmd *exec.Cmd
+	// processes were the tree at the last checkpoint: they exist again after a restore.
+	processes []int
+	cmd       *exec.Cmd
 }
 
 // start runs command LOG FINISH in a session of its own.
@@ -143,11 +146,25 @@ func (p *program) finish(t *testing.T) {
 	}
 }
 
-func (p *program) cleanup(t *testing.T) {
-	end(t, append(members(p.dir), tree(p.pid)[1:]...))
-	if _, err := readStat(p.pid); err == nil {
-		end(t, []int{p.pid})
+// end kills the whole tree, including what is born meanwhile.
+func (p *program) end(t *testing.T) {
+	t.Helper()
+	for {
+		all := slices.Concat(p.processes, tree(p.pid), members(p.dir))
+		slices.Sort(all)
+		all = slices.DeleteFunc(slices.Compact(all), func(pid int) bool {
+			_, err := readStat(pid)
+			return err != nil
+		})
+		if len(all) == 0 {
+			return
+		}
+		end(t, all)
 	}
+}
+
+func (p *program) cleanup(t *testing.T) {
+	p.end(t)
 	if t.Failed() {
 		t.Logf("log:\n%s%s", p.read("log"), p.read("output"))
 	}

@@ -106,7 +106,7 @@ func runRestore(t *testing.T, r row, times int) {
 	}
 	p.restore(t, image)
 	for range times - 1 {
-		end(t, tree(p.pid))
+		p.end(t)
 		p.restore(t, image)
 	}
 	stopPeer()

@@ -46,11 +46,11 @@ int main(int argc, char **argv) {
         CHECK(read(writeonly, got, 1) == -1 && errno == EBADF, "a write-only descriptor can be read");
         SYS(pread(again, got, sizeof got, 0));
         CHECK(memcmp(content, got, sizeof got) == 0, "content of the file changed");
-        struct stat before, after;
-        SYS(fstat(append, &before));
+        // What an earlier run from the same image appended comes first: the position is the file's end all the same.
+        struct stat after;
         SYS(write(append, "+", 1));
         SYS(fstat(append, &after));
-        CHECK_EQ("size of the appended file", before.st_size + 1, after.st_size);
+        CHECK_EQ("position in the appended file", after.st_size, lseek(append, 0, SEEK_CUR));
         nap(5);
     }
     SYS(lseek(duplicate, 777, SEEK_SET));
