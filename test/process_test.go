@@ -27,8 +27,9 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 // stat holds what /proc/PID/stat says, see proc_pid_stat(5).
 type stat struct {
-	state byte
-	ppid  int
+	state   byte
+	ppid    int
+	session int
 }
 
 func readStat(pid int) (stat, error) {
@@ -36,9 +37,10 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	fields := strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))
-	ppid, err := strconv.Atoi(fields[1])
-	return stat{fields[0][0], ppid}, err
+	var s stat
+	var pgrp int
+	_, err = fmt.Sscanf(string(line[bytes.LastIndexByte(line, ')')+1:]), " %c %d %d %d", &s.state, &s.ppid, &pgrp, &s.session)
+	return s, err
 }
 
 func alive(pid int) bool {
@@ -58,15 +60,22 @@ func pids() []int {
 	return all
 }
 
-// tree lists root and its descendants, zombies included, parents before their children.
+// tree lists root and its descendants, zombies included, and the rest of the session that root leads: orphans that have
+// become the harness's.
 func tree(root int) []int {
 	children := map[int][]int{}
+	var orphans []int
 	for _, pid := range pids() {
-		if s, err := readStat(pid); err == nil {
+		s, err := readStat(pid)
+		switch {
+		case err != nil:
+		case s.ppid == os.Getpid() && s.session == root && pid != root:
+			orphans = append(orphans, pid)
+		default:
 			children[s.ppid] = append(children[s.ppid], pid)
 		}
 	}
-	found := []int{root}
+	found := append([]int{root}, orphans...)
 	for i := 0; i < len(found); i++ {
 		found = append(found, children[found[i]]...)
 	}
