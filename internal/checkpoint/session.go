@@ -193,6 +193,7 @@ func (s *Session) Capture() error {
 		{"mappings", s.captureMappings},
 		{"objects", s.captureObjects},
 		{"pages", s.dump},
+		{"network", s.captureNetwork},
 	} {
 		if err := s.timed(step.name, step.do); err != nil {
 			return err
@@ -338,7 +339,12 @@ func (s *Session) captureMappings() error {
 func (s *Session) captureObjects() error {
 	s.objects = &object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
 		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }}
-	if err := object.CaptureAll(s.objects); err != nil {
+	return object.CaptureAll(s.objects)
+}
+
+// captureNetwork comes last: what peers send until then is in the image, and need not be sent again.
+func (s *Session) captureNetwork() error {
+	if err := s.objects.CaptureNetwork(); err != nil {
 		return err
 	}
 	if len(netlock.Endpoints(s.state)) > 0 {

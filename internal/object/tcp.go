@@ -13,24 +13,25 @@ import (
 
 // tcp handles TCP sockets over IPv4 and IPv6.
 //
-// Capture first makes the socket deaf by a filter that drops every packet: what the kernel acknowledged after its queues were
-// read would be lost. The filter stays until the application is thawed; peers retransmit. Listening sockets drop only
-// requests for new connections.
+// Connections are read last, by CaptureNetwork, when everything else is captured. Until then the kernel takes what peers send,
+// as for any application that is slow. Then the socket is made deaf by a filter that drops every packet: what was acknowledged
+// after its queues were read would be lost. The filter stays until the application is thawed. Listening sockets drop requests
+// for new connections from the beginning; clients repeat them.
 //
-// Then TCP_REPAIR (net/ipv4/tcp.c) shows sequence numbers and the send queue. Turning it off takes CAP_NET_ADMIN, which the
+// TCP_REPAIR (net/ipv4/tcp.c) shows sequence numbers and the send queue. Turning it off takes CAP_NET_ADMIN, which the
 // application rarely has, so it cannot be left to injected code: it is on for microseconds, and a kernel.Will turns it off
 // should kup die in them. Connections are put into repair once more by SealNetwork before the application is killed; such
 // sockets vanish without a word to their peers.
 //
 // What cannot be restored: connections that are just being established or that wait to be accepted (refused, to be tried
-// again), urgent data, upper layer protocols such as kTLS, MD5 and AO signatures. ECN and congestion state begin anew.
+// again), urgent data, upper layer protocols such as kTLS, TCP-AO. ECN and congestion state begin anew. MD5 signatures
+// (RFC 2385) do not show: such a connection breaks.
 var tcp = &Handler{
 	Kind:    image.KindTCP,
 	Claims:  func(d *Descriptor) bool { return isSocket(d, kernel.AFInet, kernel.IPProtoTCP) },
 	Check:   checkTCP,
 	Undo:    undoSocket,
 	Capture: captureTCP,
-	Settle:  settleTCP,
 	Rebuild: rebuildTCP,
 }
 
@@ -88,7 +89,10 @@ func checkTCP(c *Capture, d *Descriptor) error {
 	case kernel.TCPStateSynSent, kernel.TCPStateSynRecv:
 		return refuse.Errorf("%s: the connection is just being established; try again", d)
 	case kernel.TCPStateListen:
-		return checkBacklog(d, info)
+		if info.unacked > 0 {
+			return pendingConnections(d.String(), info.unacked)
+		}
+		return nil
 	}
 	if _, known := tcpStates[info.state]; !known {
 		return refuse.Errorf("%s: a TCP socket in state %d, which kup cannot checkpoint; try again", d, info.state)
@@ -96,12 +100,9 @@ func checkTCP(c *Capture, d *Descriptor) error {
 	return checkTCPExtras(d, info.state)
 }
 
-// checkBacklog refuses a listening socket with connections that no descriptor stands for.
-func checkBacklog(d *Descriptor, info tcpInfo) error {
-	if info.unacked > 0 {
-		return refuse.Errorf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", d, info.unacked)
-	}
-	return nil
+// pendingConnections refuses a listening socket with connections that no descriptor stands for.
+func pendingConnections(name string, n uint32) error {
+	return refuse.Errorf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", name, n)
 }
 
 // checkTCPExtras refuses what can be added to a connection but not restored.
@@ -114,7 +115,6 @@ func checkTCPExtras(d *Descriptor, state uint8) error {
 	if err == nil && n > 0 {
 		return refuse.Errorf("%s: the upper layer protocol %q is in use on the connection, which kup cannot checkpoint; do without it", d, cString(name[:n]))
 	}
-	// Both kinds of signed segments show in the connection's state only as an option that cannot be copied; AO at least says so.
 	if _, err := kernel.SocketOption(d.File, kernel.SolTCP, kernel.TCPAOInfo, make([]byte, 64)); err == nil {
 		return refuse.Errorf("%s: TCP-AO signs the connection's segments, and its keys cannot be read; do without it", d)
 	}
@@ -147,25 +147,29 @@ func cString(b []byte) string {
 // do so (CAP_NET_ADMIN) also repair mode, which resets SO_REUSEADDR.
 func undoSocket(b *tracee.Batch, d *Descriptor) error {
 	integer := func(v int) *tracee.Buffer { return b.Bytes(binary.LittleEndian.AppendUint32(nil, uint32(v))) }
-	set := func(level, option, value int) {
-		b.Call(kernel.SysSetsockopt, d.FD, level, option, integer(value), 4)
+	set := func(level, option int, value *tracee.Buffer) {
+		b.Call(kernel.SysSetsockopt, d.FD, level, option, value, 4)
 	}
+	minus := integer(-1)
 	if isSocket(d, kernel.AFInet, kernel.IPProtoTCP) {
 		reuse, err := kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoReuseAddr)
 		if err != nil {
 			return fmt.Errorf("%s: SO_REUSEADDR: %w", d, err)
 		}
-		set(kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOffSilent)
-		set(kernel.SolSocket, kernel.SoReuseAddr, reuse)
+		set(kernel.SolTCP, kernel.TCPRepair, minus) // TCP_REPAIR_OFF_NO_WP
+		set(kernel.SolSocket, kernel.SoReuseAddr, integer(reuse))
 	}
 	off, err := kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoPeekOff)
 	if err != nil && !unknownOption(err) {
 		return fmt.Errorf("%s: SO_PEEK_OFF: %w", d, err)
 	}
-	if err == nil {
-		set(kernel.SolSocket, kernel.SoPeekOff, off)
+	switch {
+	case err == nil && off >= 0:
+		set(kernel.SolSocket, kernel.SoPeekOff, integer(off))
+	case err == nil && !isSocket(d, kernel.AFInet, kernel.IPProtoTCP):
+		set(kernel.SolSocket, kernel.SoPeekOff, minus)
 	}
-	set(kernel.SolSocket, kernel.SoDetachFilter, 0)
+	set(kernel.SolSocket, kernel.SoDetachFilter, minus) // the value does not matter
 	return nil
 }
 

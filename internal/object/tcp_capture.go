@@ -9,24 +9,29 @@ import (
 	"github.com/kup-project/kup/internal/refuse"
 )
 
+// captureTCP reads a listening socket, and keeps others for CaptureNetwork: as long as they hear, nothing is lost and nobody
+// has to send anything twice. A listening socket becomes deaf at once, lest connections pile up in it.
 func captureTCP(c *Capture, d *Descriptor, f *image.OpenFile) error {
-	s, err := c.readTCP(d)
+	info, err := readTCPInfo(d.File)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d, err)
 	}
-	f.TCP = s
+	f.TCP = &image.TCPSocket{State: tcpStates[info.state], Owner: socketOwner(d)}
+	h, err := c.hold(d, f.TCP)
+	if err != nil || f.TCP.State != image.TCPListen {
+		return err
+	}
+	if err := c.readTCP(h); err != nil {
+		return fmt.Errorf("%s: %w", d, err)
+	}
 	return nil
 }
 
-func (c *Capture) readTCP(d *Descriptor) (*image.TCPSocket, error) {
-	fd := d.File
-	info, err := readTCPInfo(fd)
-	if err != nil {
-		return nil, err
-	}
-	s := &image.TCPSocket{State: tcpStates[info.state], Owner: socketOwner(d)}
+// readTCP makes a socket deaf and reads it.
+func (c *Capture) readTCP(h *heldSocket) (err error) {
+	fd, s := h.fd, h.tcp
 	if s.V6, err = isInet6(fd); err != nil {
-		return nil, err
+		return err
 	}
 	filter := silence
 	if s.State == image.TCPListen {
@@ -34,38 +39,36 @@ func (c *Capture) readTCP(d *Descriptor) (*image.TCPSocket, error) {
 	}
 	// The kernel works off what the socket's backlog holds before this call returns.
 	if err := attachFilter(fd, filter); err != nil {
-		return nil, err
+		return err
 	}
-	// Packets that were on their way through the kernel may have changed the state until then.
-	if info, err = readTCPInfo(fd); err != nil {
-		return nil, err
+	info, err := readTCPInfo(fd)
+	if err != nil {
+		return err
 	}
-	s.State = tcpStates[info.state]
+	s.State = tcpStates[info.state] // as it is now, that nothing can change it any more
 	if s.Local, err = localAddr(fd); err != nil {
-		return nil, err
+		return err
 	}
 	switch s.State {
 	case image.TCPListen:
 		s.Backlog = int(info.sacked)
-		if err := checkBacklog(d, info); err != nil {
-			return nil, err
+		if info.unacked > 0 {
+			return pendingConnections(h.name, info.unacked)
 		}
 	case image.TCPClosed:
 		if s.Ended, err = endOf(fd); err != nil {
-			return nil, err
+			return err
 		}
 	default:
 		if s.Remote, err = remoteAddr(fd); err != nil {
-			return nil, err
+			return err
 		}
 		if s.Connection, err = c.readConnection(fd, s.State, info); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if s.Options, err = captureTCPOptions(fd, s); err != nil {
-		return nil, err
-	}
-	return s, c.hold(d, s)
+	s.Options, err = captureTCPOptions(fd, s)
+	return err
 }
 
 func captureTCPOptions(fd int, s *image.TCPSocket) ([]image.SocketOption, error) {
@@ -244,17 +247,6 @@ func encodeWindow(w image.TCPWindow) []byte {
 	return b
 }
 
-// settleTCP makes sure that no connection went on after it was read: a packet may have been on its way past the filter just
-// when that was attached.
-func settleTCP(c *Capture) error {
-	for _, h := range c.sockets.held {
-		if err := h.unchanged(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // unchanged compares a connection with what was captured of it.
 func (h *heldSocket) unchanged() error {
 	info, err := readTCPInfo(h.fd)
@@ -265,7 +257,7 @@ func (h *heldSocket) unchanged() error {
 		return refuse.Errorf("%s: the connection changed from %s to %s while it was read; try again", h.name, h.tcp.State, tcpStates[info.state])
 	}
 	if h.tcp.State == image.TCPListen && info.unacked > 0 {
-		return refuse.Errorf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", h.name, info.unacked)
+		return pendingConnections(h.name, info.unacked)
 	}
 	if k := h.tcp.Connection; k != nil {
 		n, err := kernel.SocketQueue(h.fd, kernel.SIOCInQ)

@@ -192,6 +192,7 @@ func TestTCPOptionsSurviveRestore(t *testing.T) {
 	for i, fd := range fds {
 		now := &image.OpenFile{}
 		a.check(tcp.Capture(is, descriptorOf(t, fd), now))
+		a.check(is.CaptureNetwork())
 		before := was.Files[i].TCP
 		if now.TCP.Owner != before.Owner || now.TCP.Backlog != before.Backlog {
 			t.Errorf("was %+v, is %+v", before, now.TCP)
@@ -228,6 +229,9 @@ func BenchmarkTCP(b *testing.B) {
 		if err := tcp.Capture(c, d, &image.OpenFile{ID: i}); err != nil {
 			b.Fatal(err)
 		}
+	}
+	if err := c.CaptureNetwork(); err != nil {
+		b.Fatal(err)
 	}
 	b.StopTimer()
 	if err := c.ReleaseSockets(); err != nil {

@@ -8,25 +8,61 @@ import (
 	"github.com/kup-project/kup/internal/kernel"
 )
 
-// heldSockets are kup's own duplicates of captured TCP sockets, kept until the application was thawed or killed.
+// heldSockets are kup's own duplicates of captured TCP and UDP sockets, kept until the application was thawed or killed.
 type heldSockets struct {
 	held []*heldSocket
 	will *kernel.Will // turns repair mode off if kup dies
 }
 
+// heldSocket is one that CaptureNetwork reads. Exactly one of tcp and udp is set.
 type heldSocket struct {
 	fd   int
+	pid  int
 	name string // for messages
 	tcp  *image.TCPSocket
+	udp  *image.UDPSocket
 }
 
-// hold keeps a duplicate of a captured socket.
-func (c *Capture) hold(d *Descriptor, s *image.TCPSocket) error {
+// hold keeps a duplicate of a socket.
+func (c *Capture) hold(d *Descriptor, s *image.TCPSocket) (*heldSocket, error) {
 	fd, err := kernel.Dup(d.File)
 	if err != nil {
-		return fmt.Errorf("%s: duplicate: %w", d, err)
+		return nil, fmt.Errorf("%s: duplicate: %w", d, err)
 	}
-	c.sockets.held = append(c.sockets.held, &heldSocket{fd: fd, name: d.String(), tcp: s})
+	h := &heldSocket{fd: fd, pid: d.PID, name: d.String(), tcp: s}
+	c.sockets.held = append(c.sockets.held, h)
+	return h, nil
+}
+
+// CaptureNetwork completes the state with connections and datagrams. It is called after everything else was captured, so that
+// it reads what came in meanwhile: that need not be sent again.
+func (c *Capture) CaptureNetwork() error {
+	for _, h := range c.sockets.held {
+		var err error
+		switch {
+		case h.udp != nil:
+			err = readUDP(h)
+		case h.tcp.State != image.TCPListen:
+			err = c.readTCP(h)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", h.name, err)
+		}
+	}
+	return c.unchanged()
+}
+
+// unchanged makes sure that no connection went on after it was read: a packet may have been on its way past the filter just
+// when that was attached.
+func (c *Capture) unchanged() error {
+	for _, h := range c.sockets.held {
+		if h.tcp == nil {
+			continue
+		}
+		if err := h.unchanged(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -72,10 +108,8 @@ func endRepair(fd, reuse int) error {
 //
 // If kup dies before ReleaseSockets, repair mode ends by itself.
 func (c *Capture) SealNetwork() error {
-	for _, h := range c.sockets.held {
-		if err := h.unchanged(); err != nil {
-			return err
-		}
+	if err := c.unchanged(); err != nil {
+		return err
 	}
 	if err := c.endWill(); err != nil {
 		return err
@@ -85,7 +119,7 @@ func (c *Capture) SealNetwork() error {
 		return err
 	}
 	for i, h := range c.sockets.held {
-		if h.tcp.Connection == nil {
+		if !h.connected() {
 			continue
 		}
 		c.sockets.will.SetSocketInt(2*i, h.fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOffSilent)
@@ -97,13 +131,15 @@ func (c *Capture) SealNetwork() error {
 	return nil
 }
 
+func (h *heldSocket) connected() bool { return h.tcp != nil && h.tcp.Connection != nil }
+
 func (h *heldSocket) reuse() int { return option(h.tcp.Options, "SO_REUSEADDR") }
 
 // UnsealNetwork takes SealNetwork back, for applications that are thawed after all.
 func (c *Capture) UnsealNetwork() error {
 	var failed []error
 	for _, h := range c.sockets.held {
-		if h.tcp.Connection != nil {
+		if h.connected() {
 			failed = append(failed, endRepair(h.fd, h.reuse()))
 		}
 	}

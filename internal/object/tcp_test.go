@@ -123,6 +123,9 @@ func cycle(t *testing.T, h *Handler, between func(), fds ...int) (*image.State, 
 			t.Fatal(err)
 		}
 	}
+	if err := c.CaptureNetwork(); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.SealNetwork(); err != nil {
 		t.Fatal(err)
 	}
@@ -308,6 +311,7 @@ func TestTCPCaptureLeavesNoTrace(t *testing.T) {
 	before := sure(captureOptions(a.conn, onTCP))
 	d := descriptorOf(t, a.conn)
 	a.check(tcp.Capture(c, d, &image.OpenFile{}))
+	a.check(c.CaptureNetwork())
 	a.check(c.SealNetwork())
 	a.check(c.UnsealNetwork())
 	a.check(c.ReleaseSockets())

@@ -77,52 +77,52 @@ func undoUDP(b *tracee.Batch, d *Descriptor) error {
 	return undoSocket(b, d)
 }
 
-func captureUDP(_ *Capture, d *Descriptor, f *image.OpenFile) error {
-	s, err := readUDP(d)
+// captureUDP keeps the socket for CaptureNetwork.
+func captureUDP(c *Capture, d *Descriptor, f *image.OpenFile) error {
+	h, err := c.hold(d, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", d, err)
+		return err
 	}
-	f.UDP = s
+	f.UDP = &image.UDPSocket{Owner: socketOwner(d)}
+	h.udp = f.UDP
 	return nil
 }
 
-func readUDP(d *Descriptor) (*image.UDPSocket, error) {
-	fd := d.File
-	s := &image.UDPSocket{Owner: socketOwner(d)}
-	var err error
+func readUDP(h *heldSocket) (err error) {
+	fd, s := h.fd, h.udp
 	if s.V6, err = isInet6(fd); err != nil {
-		return nil, err
+		return err
 	}
 	kinds := onUDP
 	if s.V6 {
 		kinds |= onInet6 | onUDP6
 	}
 	if s.Options, err = captureOptions(fd, kinds); err != nil {
-		return nil, err
+		return err
 	}
 	buffers, err := captureBuffers(fd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Options = append(s.Options, buffers...)
 	if s.Local, err = localAddr(fd); err != nil {
-		return nil, err
+		return err
 	}
 	if s.Remote, err = remoteAddr(fd); err != nil && !errors.Is(err, kernel.ENOTCONN) {
-		return nil, err
+		return err
 	}
 	events, err := kernel.PollNow(fd, kernel.PollIn|kernel.PollRdHup)
 	if err != nil {
-		return nil, fmt.Errorf("poll: %w", err)
+		return fmt.Errorf("poll: %w", err)
 	}
 	s.ShutRead, s.ShutWrite = events&kernel.PollRdHup != 0, events&kernel.PollHup != 0
-	if s.Groups, err = memberships(d, s.V6); err != nil {
-		return nil, err
+	if s.Groups, err = memberships(h, s.V6); err != nil {
+		return err
 	}
 	if events&kernel.PollIn != 0 {
 		s.Queue, err = peekDatagrams(fd, s)
 	}
-	return s, err
+	return err
 }
 
 // peekDatagrams reads what waits to be read, and leaves it there.

@@ -19,8 +19,8 @@ import (
 
 // memberships finds the multicast groups of a socket. The kernel lists groups by interface only, and tells of a socket whether it
 // is in one.
-func memberships(d *Descriptor, v6 bool) ([]image.MulticastGroup, error) {
-	groups, err := allGroups(d.PID)
+func memberships(h *heldSocket, v6 bool) ([]image.MulticastGroup, error) {
+	groups, err := allGroups(h.pid)
 	if err != nil {
 		return nil, fmt.Errorf("multicast groups: %w", err)
 	}
@@ -29,12 +29,12 @@ func memberships(d *Descriptor, v6 bool) ([]image.MulticastGroup, error) {
 		if g.Group.Is6() && !v6 {
 			continue
 		}
-		member, plain, err := isMember(d.File, g)
+		member, plain, err := isMember(h.fd, g)
 		if err != nil {
 			return nil, fmt.Errorf("multicast group %s on %s: %w", g.Group, g.Interface, err)
 		}
 		if member && !plain {
-			return nil, refuse.Errorf("%s: the socket is in multicast group %s on %s with a filter of sources, which kup cannot checkpoint; leave the group", d, g.Group, g.Interface)
+			return nil, refuse.Errorf("the socket is in multicast group %s on %s with a filter of sources, which kup cannot checkpoint; leave the group", g.Group, g.Interface)
 		}
 		if member {
 			in = append(in, g)

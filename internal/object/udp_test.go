@@ -3,6 +3,7 @@ package object
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/kup-project/kup/internal/image"
@@ -98,8 +99,10 @@ func TestUDPOptionsAndGroupsSurviveRestore(t *testing.T) {
 		}
 	}
 	was, fds := cycle(t, udp, nil, fd)
-	d := descriptorOf(t, fds[0])
-	is := sure(readUDP(d))
+	is := &image.UDPSocket{}
+	if err := readUDP(&heldSocket{fd: fds[0], pid: os.Getpid(), udp: is}); err != nil {
+		t.Fatal(err)
+	}
 	before := was.Files[0].UDP
 	if len(is.Groups) != 2 || fmt.Sprint(is.Groups) != fmt.Sprint(before.Groups) {
 		t.Errorf("groups were %v, are %v", before.Groups, is.Groups)
