@@ -51,6 +51,8 @@ const (
 	Cgroup2     = unix.CGROUP2_SUPER_MAGIC
 	MqueueMagic = 0x19800202 // ipc/mqueue.c
 	SysMagic    = unix.SYSFS_MAGIC
+	TmpfsMagic  = unix.TMPFS_MAGIC
+	RamfsMagic  = unix.RAMFS_MAGIC
 )
 
 // AtFDCwd is AT_FDCWD.

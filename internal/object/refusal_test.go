@@ -188,3 +188,39 @@ func rebuildOf(t *testing.T, path string, flags int) *Rebuild {
 	}
 	return &Rebuild{State: &image.State{Files: []image.OpenFile{*one.file}}}
 }
+
+func TestFilesInMemoryDoNotOutliveTheKernel(t *testing.T) {
+	tracer := tracee.New()
+	defer tracer.Close()
+	dir, err := os.MkdirTemp("/dev/shm", "kup-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	seed, err := tracer.NewSeed(tracee.Hole{Addr: 0x7000_0000, Size: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seed.Kill()
+	b := tracee.NewBatch(seed)
+	open(b, dir, kernel.ODirectory)
+	open(b, "/dev/null", kernel.ORdWr)
+	deleted := filepath.Join(dir, "deleted")
+	open(b, deleted, kernel.OCreat|kernel.ORdWr)
+	b.Must("unlink", kernel.SysUnlinkat, kernel.AtFDCwd, b.String(deleted), 0)
+	if err := b.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckOutlive([]int{seed.PID()}); err != nil {
+		t.Errorf("a directory, a device, a deleted file: %v", err)
+	}
+	path := filepath.Join(dir, "file")
+	open(b, path, kernel.OCreat|kernel.ORdWr)
+	if err := b.Run(); err != nil {
+		t.Fatal(err)
+	}
+	err = CheckOutlive([]int{seed.PID()})
+	if !errors.Is(err, refuse.ErrRefused) || !strings.Contains(err.Error(), path) {
+		t.Errorf("want a refusal that names %s: %v", path, err)
+	}
+}
