@@ -41,6 +41,20 @@ func takePortrait(processes []int) portrait {
 	return p
 }
 
+// steadyPortrait takes portraits until two in a row are the same: what a program has for a moment only, a pending signal
+// or an open file, is in none.
+func steadyPortrait(t *testing.T, processes []int) portrait {
+	t.Helper()
+	last := takePortrait(processes)
+	eventually(t, "a steady state", func() bool {
+		now := takePortrait(processes)
+		same := difference(last, now) == ""
+		last = now
+		return same
+	})
+	return last
+}
+
 // difference names the first few things that differ.
 func difference(before, after portrait) string {
 	var found []string

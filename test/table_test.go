@@ -81,7 +81,10 @@ func runUntouched(t *testing.T, r row) {
 func runContinue(t *testing.T, r row) {
 	p, stopPeer := startRow(t, r)
 	for range checkpointsRow {
-		before := takePortrait(tree(p.pid))
+		var before portrait
+		if !r.restless {
+			before = steadyPortrait(t, tree(p.pid))
+		}
 		_, result := p.checkpoint(t, true)
 		if refused(t, r, result) {
 			break
