@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := u.change(ctx); err != nil {
 		return nil, errors.Join(err, u.dismiss(), u.abort())
 	}
-	return report, nil
+	return nil, nil // not reached: the kernel has changed
 }
 
 // update is one update at work.
@@ -90,7 +90,7 @@ type carried struct {
 	session *checkpoint.Session
 }
 
-// check finds out whether the update can succeed, and begins the images. Nothing is stopped.
+// check finds out whether the update can succeed, and begins the images. Nothing is stopped. There is a report of a dry run only.
 func (u *update) check() (*Report, error) {
 	u.Progress("check", 0, 0)
 	var err error
@@ -98,6 +98,9 @@ func (u *update) check() (*Report, error) {
 		return nil, err
 	}
 	if err := clearUp(u.Store.Dir()); err != nil {
+		return nil, err
+	}
+	if err := kexec.CheckMachine(); err != nil {
 		return nil, err
 	}
 	line, err := commandLine(u.Append)
@@ -112,11 +115,19 @@ func (u *update) check() (*Report, error) {
 	if err := u.prepare(); err != nil {
 		return nil, err
 	}
+	if !u.DryRun {
+		return nil, nil // loading the kernel checks it
+	}
+	return u.report()
+}
+
+// report checks the next kernel.
+func (u *update) report() (*Report, error) {
 	plan, err := kexec.Check(u.next)
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{Kernel: plan.Version, CmdLine: line, Notes: plan.Notes, Applications: []Carried{}}
+	report := &Report{Kernel: plan.Version, CmdLine: u.next.CmdLine, Notes: plan.Notes, Applications: []Carried{}}
 	for _, c := range u.carried {
 		report.Applications = append(report.Applications, Carried{c.Name, c.PID, app.Look(c.Record).Memory})
 	}
@@ -158,6 +169,9 @@ func (u *update) prepare() error {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 		c.image = dir
+		if err := checkOutlive(c.PID); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
 	}
 	return nil
 }

@@ -278,3 +278,31 @@ func (l *Load) FirstAnswer(after time.Time) (first, lastFirst time.Time) {
 	}
 	return first, lastFirst
 }
+
+// Answered is how many connections have had an answer after a moment.
+func (l *Load) Answered(after time.Time) int {
+	n := 0
+	for _, c := range l.clients {
+		c.mu.Lock()
+		if len(c.replies) > 0 && c.replies[len(c.replies)-1].After(after) {
+			n++
+		}
+		c.mu.Unlock()
+	}
+	return n
+}
+
+// Rate is answers per second between two moments.
+func (l *Load) Rate(from, until time.Time) float64 {
+	n := 0
+	for _, c := range l.clients {
+		c.mu.Lock()
+		for _, at := range c.replies {
+			if at.After(from) && at.Before(until) {
+				n++
+			}
+		}
+		c.mu.Unlock()
+	}
+	return float64(n) / until.Sub(from).Seconds()
+}
