@@ -145,9 +145,6 @@ func probeSoftDirty() error {
 	})
 }
 
-// uffdioCopy is UFFDIO_COPY of ioctl_userfaultfd(2), include/uapi/linux/userfaultfd.h.
-const uffdioCopy = 0xc028aa03
-
 // withUffd opens a userfaultfd with features; EINVAL if one is unknown.
 func withUffd(features uint64, test func(uffd int) error) error {
 	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
@@ -175,7 +172,7 @@ func probeUserfaultfd() error {
 	from := AddressOf(pages)
 	to := from + PageSize
 	return withUffd(0, func(uffd int) error {
-		const modeMissing = 1
+		const modeMissing, requestCopy = 1, 0xc028aa03 // UFFDIO_REGISTER_MODE_MISSING, UFFDIO_COPY
 		if err := UffdRegister(uffd, to, to+PageSize, modeMissing); err != nil {
 			return err
 		}
@@ -183,7 +180,7 @@ func probeUserfaultfd() error {
 			dst, src, length, mode uint64
 			copied                 int64
 		}{to, from, PageSize, 0, 0}
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(uffd), uffdioCopy, uintptr(unsafe.Pointer(&fill))); e != 0 {
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(uffd), requestCopy, uintptr(unsafe.Pointer(&fill))); e != 0 {
 			return fmt.Errorf("UFFDIO_COPY: %w", e)
 		}
 		if pages[PageSize] != 42 {
