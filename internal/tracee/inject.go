@@ -18,7 +18,7 @@ const (
 // what Cleanup armed, unmaps the area, puts back its signal mask and registers, and goes on as if nothing had happened. See the drawing in
 // the package comment.
 //
-// The system calls must not sleep for long, change the thread's signal mask, or replace its memory. A process has room for at least two open
+// The system calls must not sleep, change the thread's signal mask or the disposition of signals, or replace its memory. A process has room for at least two open
 // injections, of different threads.
 type Injection struct {
 	task   *Task

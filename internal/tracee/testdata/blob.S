@@ -2,7 +2,7 @@
  * The code that runs inside a target during an Injection: the source of the bytes in ../blob_amd64.go, which a test compares.
  *
  * It stands in the zero tail of the target's [vdso], once per process, and works for any number of threads: what differs from
- * thread to thread is in a record behind it, to which r15 points. See ../inject_doc.go for the drawing.
+ * thread to thread is in a record behind it, to which r15 points. See ../doc.go for the drawing.
  *
  * Rules: rsp is the target's own at any time, except for the two instructions around popf, when all signals are blocked;
  * nothing is written to the stack, no frame is made, no system call sleeps or touches the restart block.
