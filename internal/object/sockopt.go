@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -60,9 +61,13 @@ func (o *optionEntry) read(fd int, buf []byte) (image.SocketOption, error) {
 	return value, nil
 }
 
-// setOptions gives a socket those options of an image that belong to a phase of its life. What is right already is left
+// setOptions gives a fresh socket those options of an image that belong to a phase of its life. What is right already is left
 // alone: setting an option can have more effects than its value, and need privileges.
 func setOptions(fd int, options []image.SocketOption, when optionPhase) error {
+	fresh, err := defaultsLike(fd)
+	if err != nil {
+		return err
+	}
 	buf := make([]byte, 64)
 	for _, want := range options {
 		o, ok := optionByName[want.Name]
@@ -72,11 +77,49 @@ func setOptions(fd int, options []image.SocketOption, when optionPhase) error {
 		if o.phase != when {
 			continue
 		}
+		if is, known := fresh[o.name]; known && !o.dependent && is.Value == want.Value && bytes.Equal(is.Data, want.Data) {
+			continue
+		}
 		if err := o.set(fd, want, buf); err != nil {
 			return fmt.Errorf("setsockopt %s: %w", o.name, err)
 		}
 	}
 	return nil
+}
+
+// defaults are the options of fresh sockets, by family and type.
+var defaults sync.Map
+
+// defaultsLike returns the options that a fresh socket of the same family and type has, by name.
+func defaultsLike(fd int) (map[string]image.SocketOption, error) {
+	var like struct{ domain, kind, protocol int }
+	for _, q := range []struct {
+		option int
+		into   *int
+	}{{kernel.SoDomain, &like.domain}, {kernel.SoType, &like.kind}, {kernel.SoProtocol, &like.protocol}} {
+		var err error
+		if *q.into, err = kernel.SocketInt(fd, kernel.SolSocket, q.option); err != nil {
+			return nil, fmt.Errorf("getsockopt: %w", err)
+		}
+	}
+	if known, ok := defaults.Load(like); ok {
+		return known.(map[string]image.SocketOption), nil
+	}
+	fresh, err := kernel.Socket(like.domain, like.kind, like.protocol)
+	if err != nil {
+		return nil, err
+	}
+	defer kernel.Close(fresh)
+	options, err := captureOptions(fresh, ^optionKind(0)) // those of other kinds are unknown to the kernel
+	if err != nil {
+		return nil, err
+	}
+	byName := map[string]image.SocketOption{}
+	for _, o := range options {
+		byName[o.Name] = o
+	}
+	defaults.Store(like, byName)
+	return byName, nil
 }
 
 func (o *optionEntry) set(fd int, want image.SocketOption, buf []byte) error {

@@ -42,6 +42,8 @@ type optionEntry struct {
 	kinds  optionKind
 	phase  optionPhase
 	advice bool // about speed only: a kernel without it does as well
+	// dependent options change by themselves, with other options or in the course of a connection.
+	dependent bool
 }
 
 // optionTable has the options in the order in which they are set. Numbers are those of include/uapi/asm-generic/socket.h,
@@ -76,10 +78,10 @@ var optionTable = []optionEntry{
 	{name: "SO_RCVLOWAT", level: kernel.SolSocket, option: 18, kinds: onAll, phase: afterBirth},
 	{name: "SO_RCVTIMEO", level: kernel.SolSocket, option: 20, form: 16, kinds: onAll, phase: afterBirth},
 	{name: "SO_SNDTIMEO", level: kernel.SolSocket, option: 21, form: 16, kinds: onAll, phase: afterBirth},
-	{name: "SO_TIMESTAMP", level: kernel.SolSocket, option: 29, kinds: onAll, phase: afterBirth},
-	{name: "SO_TIMESTAMPNS", level: kernel.SolSocket, option: 35, kinds: onAll, phase: afterBirth},
-	{name: "SO_TIMESTAMP_NEW", level: kernel.SolSocket, option: 63, kinds: onAll, phase: afterBirth},
-	{name: "SO_TIMESTAMPNS_NEW", level: kernel.SolSocket, option: 64, kinds: onAll, phase: afterBirth},
+	{name: "SO_TIMESTAMP", level: kernel.SolSocket, option: 29, kinds: onAll, phase: afterBirth, dependent: true},
+	{name: "SO_TIMESTAMPNS", level: kernel.SolSocket, option: 35, kinds: onAll, phase: afterBirth, dependent: true},
+	{name: "SO_TIMESTAMP_NEW", level: kernel.SolSocket, option: 63, kinds: onAll, phase: afterBirth, dependent: true},
+	{name: "SO_TIMESTAMPNS_NEW", level: kernel.SolSocket, option: 64, kinds: onAll, phase: afterBirth, dependent: true},
 	{name: "SO_TIMESTAMPING", level: kernel.SolSocket, option: 37, kinds: onInet, phase: afterBirth},
 	{name: "SO_RXQ_OVFL", level: kernel.SolSocket, option: 40, kinds: onAll, phase: afterBirth},
 	{name: "SO_SELECT_ERR_QUEUE", level: kernel.SolSocket, option: 45, kinds: onAll, phase: afterBirth},
@@ -131,7 +133,7 @@ var optionTable = []optionEntry{
 	{name: "IPV6_RECVFRAGSIZE", level: kernel.SolIPv6, option: 77, kinds: onInet6, phase: afterBirth},
 
 	// IP_TOS sets the priority too: net/ipv4/ip_sockglue.c, __ip_sock_set_tos.
-	{name: "SO_PRIORITY", level: kernel.SolSocket, option: 12, kinds: onAll, phase: afterBirth},
+	{name: "SO_PRIORITY", level: kernel.SolSocket, option: 12, kinds: onAll, phase: afterBirth, dependent: true},
 
 	{name: "TCP_NODELAY", level: kernel.SolTCP, option: 1, kinds: onTCP, phase: afterBirth},
 	{name: "TCP_CORK", level: kernel.SolTCP, option: 3, kinds: onTCP, phase: afterBirth},
@@ -142,7 +144,7 @@ var optionTable = []optionEntry{
 	{name: "TCP_LINGER2", level: kernel.SolTCP, option: 8, kinds: onTCP, phase: afterBirth},
 	{name: "TCP_DEFER_ACCEPT", level: kernel.SolTCP, option: 9, kinds: onTCP, phase: afterBirth},
 	{name: "TCP_WINDOW_CLAMP", level: kernel.SolTCP, option: 10, kinds: onTCP, phase: specialCare},
-	{name: "TCP_QUICKACK", level: kernel.SolTCP, option: 12, kinds: onTCP, phase: afterBirth},
+	{name: "TCP_QUICKACK", level: kernel.SolTCP, option: 12, kinds: onTCP, phase: afterBirth, dependent: true},
 	{name: "TCP_CONGESTION", level: kernel.SolTCP, option: 13, form: formString, kinds: onTCP, phase: afterBirth, advice: true},
 	{name: "TCP_THIN_LINEAR_TIMEOUTS", level: kernel.SolTCP, option: 16, kinds: onTCP, phase: afterBirth},
 	{name: "TCP_USER_TIMEOUT", level: kernel.SolTCP, option: 18, kinds: onTCP, phase: afterBirth},
