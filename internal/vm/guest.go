@@ -13,7 +13,6 @@ import (
 
 // Guest is a running guest. Its methods may be used by several goroutines at once.
 type Guest struct {
-	config  Config
 	process *process
 	channel *channel
 	console *console
@@ -26,8 +25,8 @@ func (g *Guest) Retried() error { return g.retried }
 // Start boots a guest and waits until its start-up is over. Whoever starts a guest closes it; should this process end
 // without doing so, the guest ends too.
 //
-// QEMU's multi-threaded emulation is known to break now and then in a first boot, by crashing itself or by driving the
-// kernel into a panic before its init runs. Then a second boot is tried; the console's log has both.
+// Emulation is known to break now and then in a first boot: QEMU crashes, or the kernel panics before its init runs, see
+// Config.ThreadPerCPU. Then a second boot is tried; the console's log has both.
 func Start(ctx context.Context, c Config) (*Guest, error) {
 	g, err := start(ctx, c)
 	if err != nil && g != nil && errors.Is(err, ErrEnded) && (g.process.crashed() || len(g.Boots()) == 0) {
@@ -55,7 +54,7 @@ func start(ctx context.Context, c Config) (*Guest, error) {
 		con.file.Close()
 		return nil, err
 	}
-	g := &Guest{config: c, process: p, channel: newChannel(conn), console: con}
+	g := &Guest{process: p, channel: newChannel(conn), console: con}
 	if _, err := g.WaitBoot(ctx, 1); err != nil {
 		g.Close()
 		return g, err
