@@ -148,6 +148,9 @@ func checkProcess(pid int, own map[string]string) (ProcessInfo, error) {
 	if err := checkNamespaces(&info, own); err != nil {
 		return info, err
 	}
+	if err := checkCGroup(&info); err != nil {
+		return info, err
+	}
 	return info, checkExe(&info)
 }
 

@@ -42,7 +42,7 @@ func (t *Tracer) Freeze(ctx context.Context, roots []int) (*Frozen, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return nil, fmt.Errorf("%w; every attempt ended like this, try again when it starts fewer programs", err)
 		case <-time.After(retryPause):
 		}
 	}

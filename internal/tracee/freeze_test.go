@@ -207,6 +207,8 @@ func TestRefusals(t *testing.T) {
 		"traced":        {traced, fmt.Sprintf("is traced by pid %d", os.Getpid())},
 		"namespace":     {running("sleep", "unshare", "--uts", "sleep", "1000"), "another uts namespace"},
 		"32 bit":        {running("pause32", asm), "32-bit"},
+		"dispatched":    {start(t, program(t, "blocked"), "dispatched"), "PR_SET_SYSCALL_USER_DISPATCH"},
+		"frozen group":  {frozenByGroup(t), "frozen by its control group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tracer := New()
@@ -423,4 +425,33 @@ func TestRestartableSequenceIsAborted(t *testing.T) {
 	if moved == 0 {
 		t.Error("the thread was never met in its sequence")
 	}
+}
+
+// frozenByGroup starts a process and freezes it by a control group of its own, of whichever version there is.
+func frozenByGroup(t *testing.T) int {
+	t.Helper()
+	pid := start(t, program(t, "spin"), "pause")
+	parent, file, freeze, thaw := freezerMount, "freezer.state", "FROZEN", "THAWED"
+	if _, err := os.Stat(parent); err != nil {
+		parent, file, freeze, thaw = unifiedMounts[0], "cgroup.freeze", "1", "0"
+	}
+	dir := filepath.Join(parent, fmt.Sprintf("kup-test-%d", pid))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() {
+		write(filepath.Join(dir, file), thaw)
+		write(filepath.Join(parent, "cgroup.procs"), fmt.Sprint(pid))
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	write(filepath.Join(dir, "cgroup.procs"), fmt.Sprint(pid))
+	write(filepath.Join(dir, file), freeze)
+	return pid
 }

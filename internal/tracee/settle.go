@@ -11,6 +11,7 @@ import (
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
 )
 
 // settle reads the registers of all stopped threads, brings them to where they can be left, and checks what only a stopped thread
@@ -104,6 +105,9 @@ func (t *Task) settle(ctx context.Context) error {
 	}
 	if t.Regs.Cs == userCode32 {
 		return refuse32(t)
+	}
+	if dispatched, err := kernel.PtraceDispatches(t.TID); err == nil && dispatched {
+		return refuse.Errorf("%v has its system calls dispatched to a handler (PR_SET_SYSCALL_USER_DISPATCH, as Wine does), which cannot be checkpointed", t)
 	}
 	return t.abortSequence()
 }
