@@ -414,13 +414,15 @@ func (s *Session) silence() error {
 	if s.state.NetLock == "" {
 		return nil
 	}
-	if err := netlock.Lock(s.state.NetLock, netlock.Endpoints(s.state)); err != nil {
+	// Until the application is ended for good, the lock must not outlive kup.
+	lock, err := netlock.LockTentatively(s.state.NetLock, netlock.Endpoints(s.state))
+	if err != nil {
 		return err
 	}
 	if err := s.objects.SealNetwork(); err != nil {
-		return errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock))
+		return errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock), lock.Keep())
 	}
-	return nil
+	return lock.Keep()
 }
 
 func (s *Session) releaseSockets() error {

@@ -83,6 +83,11 @@ func Socket(family, kind, protocol int) (int, error) {
 	return unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
 }
 
+// NetfilterSocket opens a netlink(7) socket to the netfilter subsystems.
+func NetfilterSocket() (int, error) {
+	return Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER)
+}
+
 // SocketPair is socketpair(2) in the family AF_UNIX, close-on-exec.
 func SocketPair(kind int) (a, b int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)

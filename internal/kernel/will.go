@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Will is what shall happen if this process dies, even by SIGKILL: socket options that are set then.
+// Will is what shall happen if this process dies, even by SIGKILL: socket options that are set, messages that are sent.
 //
 // It is executed by a small process of its own, which shares our memory and our descriptor table, and sleeps until we are
 // gone. So it costs nothing to change, and nobody has to be asked for privileges that only we have.
@@ -18,6 +18,8 @@ type Will struct {
 	pidfd   int // of ourselves
 	memory  []byte
 	clauses []willClause
+
+	messages [][]byte // that Send has mapped
 }
 
 // willClause is one call with its data. A clause that is not in force makes a harmless call instead.
@@ -74,6 +76,20 @@ func (w *Will) SetSocketInt(clause, fd, level, name, value int) {
 	atomic.StoreUintptr(&c.call.nr, unix.SYS_SETSOCKOPT)
 }
 
+// Send puts a clause into force: on our death a message is sent on a socket, which must not make it wait.
+func (w *Will) Send(clause, fd int, message []byte) error {
+	memory, err := unix.Mmap(-1, 0, len(message), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return fmt.Errorf("will: mmap: %w", err)
+	}
+	copy(memory, message)
+	w.messages = append(w.messages, memory)
+	c := w.clauses[clause]
+	c.call.args = [6]uintptr{uintptr(fd), uintptr(unsafe.Pointer(&memory[0])), uintptr(len(message)), unix.MSG_NOSIGNAL}
+	atomic.StoreUintptr(&c.call.nr, unix.SYS_SENDTO)
+	return nil
+}
+
 // Revoke takes a clause out of force.
 func (w *Will) Revoke(clause int) { atomic.StoreUintptr(&w.clauses[clause].call.nr, unix.SYS_GETPID) }
 
@@ -86,5 +102,10 @@ func (w *Will) Close() error {
 		return fmt.Errorf("will: wait for pid %d: %w", w.pid, err)
 	}
 	unix.Close(w.pidfd)
+	for _, m := range w.messages {
+		if err := unix.Munmap(m); err != nil {
+			return fmt.Errorf("will: munmap: %w", err)
+		}
+	}
 	return unix.Munmap(w.memory)
 }

@@ -113,8 +113,14 @@ func (c *Capture) readConnection(fd int, state image.TCPState, info tcpInfo) (*i
 		Timestamps:   info.options&tcpOptTimestamps != 0,
 		Microseconds: info.options&tcpOptUsecTS != 0,
 	}
-	err := c.repaired(fd, func() error { return readRepaired(fd, k) })
+	events, err := kernel.PollNow(fd, kernel.PollPri)
 	if err != nil {
+		return nil, fmt.Errorf("poll: %w", err)
+	}
+	if events&kernel.PollPri != 0 {
+		return nil, refuse.Errorf("urgent data has come, which kup cannot checkpoint; let the application read it and try again")
+	}
+	if err := c.repaired(fd, func() error { return readRepaired(fd, k) }); err != nil {
 		return nil, err
 	}
 	k.ReceiveQueue, err = peekStream(fd)
