@@ -121,7 +121,7 @@ func (s *show) boot(ctx context.Context) (err error) {
 }
 
 func (s *show) fill(ctx context.Context) error {
-	s.load = &load.Load{Items: s.Items, ItemBytes: s.ItemBytes, Think: think}
+	s.load = &load.Load{Protocol: load.Memcached, Items: s.Items, ItemBytes: s.ItemBytes, Think: think}
 	dial := func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, 30*time.Second) }
 	if err := s.load.Connect(ctx, s.Connections, dial); err != nil {
 		return err

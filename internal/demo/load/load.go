@@ -1,4 +1,4 @@
-// Package load keeps a memcached busy over many connections and knows every item that must be in it.
+// Package load keeps a memcached or redis busy over many connections and knows every item that must be in it.
 //
 // Each connection owns a part of the keys and works on one request at a time, so that it knows which version of which item
 // the server must give back: an item that is lost, old or damaged is noticed with the next get of it. Connections are never
@@ -22,9 +22,10 @@ import (
 
 // Load is the clients and what they know.
 type Load struct {
-	Items     int // keys
-	ItemBytes int // size of a value
-	Think     time.Duration
+	Protocol  Protocol
+	Items     int           // keys
+	ItemBytes int           // size of a value
+	Think     time.Duration // between two requests of a connection, on average
 
 	clients []*client
 	stop    chan struct{}
@@ -39,7 +40,6 @@ type client struct {
 	random   *rand.Rand
 	keys     []int
 	versions map[int]uint32
-	buffer   []byte
 
 	mu      sync.Mutex
 	replies []time.Time // of requests, since Run
@@ -170,52 +170,45 @@ func (c *client) run() {
 // replyTimeout is far beyond what an update takes.
 const replyTimeout = 2 * time.Minute
 
-func (c *client) request(head string, body []byte) error {
-	if err := c.conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
-		return err
-	}
-	c.buffer = append(append(c.buffer[:0], head...), body...)
-	_, err := c.conn.Write(c.buffer)
-	return err
-}
-
 func (c *client) set(key int) error {
 	version := c.versions[key] + 1
-	value := c.load.value(key, version)
-	if err := c.request(fmt.Sprintf("set key-%d 0 0 %d\r\n", key, len(value)), append(value, "\r\n"...)); err != nil {
-		return err
-	}
-	line, err := c.in.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if line != "STORED\r\n" {
-		return fmt.Errorf("set key-%d: the server said %q", key, line)
+	request, answer := c.load.Protocol.Set(key, c.load.value(key, version))
+	if err := c.ask(request, answer); err != nil {
+		return fmt.Errorf("set of item %d: %w", key, err)
 	}
 	c.versions[key] = version
 	return nil
 }
 
 func (c *client) get(key int) error {
-	if err := c.request(fmt.Sprintf("get key-%d\r\n", key), nil); err != nil {
+	request, answer := c.load.Protocol.Get(key, c.load.value(key, c.versions[key]))
+	if err := c.ask(request, answer); err != nil {
+		return fmt.Errorf("get of item %d, version %d: %w", key, c.versions[key], err)
+	}
+	return nil
+}
+
+// ask makes a request that has only one right answer.
+func (c *client) ask(request, answer []byte) error {
+	if err := c.conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
 		return err
 	}
-	want := c.load.value(key, c.versions[key])
-	answer := fmt.Appendf(nil, "VALUE key-%d 0 %d\r\n%s\r\nEND\r\n", key, len(want), want)
-	got := make([]byte, len("END\r\n"), len(answer))
-	// The shortest answer says that there is no such item.
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
+	// A wrong answer may be shorter, but none is shorter than this.
+	got := make([]byte, shortestAnswer, len(answer))
 	if _, err := io.ReadFull(c.in, got); err != nil {
 		return err
 	}
-	if string(got) == "END\r\n" {
-		return fmt.Errorf("get key-%d: the item is lost", key)
-	}
-	got = got[:len(answer)]
-	if _, err := io.ReadFull(c.in, got[len("END\r\n"):]); err != nil {
-		return err
+	if bytes.HasPrefix(answer, got) {
+		got = got[:len(answer)]
+		if _, err := io.ReadFull(c.in, got[shortestAnswer:]); err != nil {
+			return err
+		}
 	}
 	if !bytes.Equal(got, answer) {
-		return fmt.Errorf("get key-%d: the item is not version %d of it: the server said %.60q", key, c.versions[key], got)
+		return fmt.Errorf("the server said %.60q instead of %.60q", got, answer)
 	}
 	return nil
 }
@@ -223,7 +216,7 @@ func (c *client) get(key int) error {
 // value is an item's random content.
 func (l *Load) value(key int, version uint32) []byte {
 	random := rand.NewPCG(uint64(key), uint64(version))
-	value := make([]byte, 0, l.ItemBytes+8+len("\r\n"))
+	value := make([]byte, 0, l.ItemBytes+8)
 	for len(value) < l.ItemBytes {
 		value = binary.LittleEndian.AppendUint64(value, random.Uint64())
 	}
@@ -291,6 +284,9 @@ func (l *Load) Answered(after time.Time) int {
 	}
 	return n
 }
+
+// AllAnswered tells whether every connection has had an answer after a moment.
+func (l *Load) AllAnswered(after time.Time) bool { return l.Answered(after) == len(l.clients) }
 
 // Rate is answers per second between two moments.
 func (l *Load) Rate(from, until time.Time) float64 {

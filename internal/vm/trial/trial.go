@@ -33,6 +33,8 @@ type Guest struct {
 	Kernel map[string]string // path of a kernel in the guest, by line
 	Initrd map[string]string // and of its initramfs
 	Log    string            // of the console
+
+	config vm.Config
 }
 
 // Start builds kup and boots the guest.
@@ -76,15 +78,29 @@ func Start(ctx context.Context, c Config) (*Guest, error) {
 	if err := vm.CreateDisk(ctx, config.Disk, megabytes, disk); err != nil {
 		return nil, err
 	}
-	var err error
-	if g.Guest, err = vm.Start(ctx, config); err != nil {
+	g.config = config
+	if err := g.boot(ctx); err != nil {
 		return nil, err
+	}
+	return g, nil
+}
+
+// boot starts the machine.
+func (g *Guest) boot(ctx context.Context) (err error) {
+	if g.Guest, err = vm.Start(ctx, g.config); err != nil {
+		return err
 	}
 	if boot := g.Boots()[0]; boot.Trouble != "" {
 		g.Close()
-		return nil, fmt.Errorf("the guest's first start-up: %s", boot.Trouble)
+		return fmt.Errorf("the guest's first start-up: %s", boot.Trouble)
 	}
-	return g, nil
+	return nil
+}
+
+// PowerCut ends the guest without a warning and starts it again with what its disk has.
+func (g *Guest) PowerCut(ctx context.Context) error {
+	g.Close()
+	return g.boot(ctx)
 }
 
 // Timeline says when the steps of an update happened, on the host's clock.

@@ -1,0 +1,129 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kup-project/kup/internal/demo/load"
+	"github.com/kup-project/kup/internal/vm"
+	"github.com/kup-project/kup/internal/vm/trial"
+	"github.com/kup-project/kup/internal/vm/vmtest"
+)
+
+// server is a server in the guest with its clients outside.
+type server struct {
+	name    string
+	command []string
+	port    string
+	load    *load.Load
+}
+
+func servers() []*server {
+	const think = 30 * time.Millisecond
+	return []*server{
+		{
+			name: "memcached", port: ":11211",
+			command: []string{"memcached", "-u", "memcache", "-l", vm.GuestAddr, "-m", "128"},
+			load:    &load.Load{Protocol: load.Memcached, Items: 5000, ItemBytes: 4000, Think: think},
+		},
+		{
+			name: "redis", port: ":6379",
+			command: []string{"redis-server", "--bind", vm.GuestAddr, "--protected-mode", "no", "--save", "", "--appendonly", "no"},
+			load:    &load.Load{Protocol: load.Redis, Items: 5000, ItemBytes: 2000, Think: think},
+		},
+	}
+}
+
+// programs check themselves, see test/programs/check.h: static and dynamic C, Go, and a bash script with a pipeline of children.
+var programs = []program{
+	{name: "basic", source: "task/basic.c"},
+	{name: "static", source: "task/basic.c", flags: []string{"-static"}},
+	{name: "threads", source: "task/threads.c"},
+	{name: "posixtimers", source: "task/posixtimers.c"},
+	{name: "sleeping", source: "task/sleeping.c"},
+	{name: "vdso", source: "memory/vdso.c"},
+	{name: "epolls", source: "object/epolls.c"},
+	{name: "timerfds", source: "object/timerfds.c"},
+	{name: "unixstream", source: "net/unixstream.c"},
+	{name: "tcppair", source: "net/tcppair.c"},
+	{name: "go", source: "golang"},
+	{name: "bash", source: "task/pipeline.sh"},
+}
+
+// TestApplicationsLiveThroughUpdates takes servers under load from another machine, and programs that check themselves, from 6.1 to
+// 6.12, back, and to 6.12 again.
+func TestApplicationsLiveThroughUpdates(t *testing.T) {
+	network := vmtest.Net(t)
+	g := start(t, trial.Config{
+		Programs: []string{"/usr/bin/memcached", "/usr/bin/redis-server", "/bin/bash"}, Files: build(t, programs), Net: network,
+	})
+	for _, p := range programs {
+		p.start(t, g)
+	}
+	all := servers()
+	for _, s := range all {
+		s.start(t, g, network)
+	}
+	time.Sleep(time.Second)
+	for _, line := range []string{"6.12", "6.1", "6.12"} {
+		update(t, g, line)
+		if states := must(t, g, "kup", "ps"); strings.Count(states, "running") != len(programs)+len(all) {
+			t.Fatalf("after the update to %s:\n%s", line, states)
+		}
+		for _, s := range all {
+			s.awaitAnswers(t)
+		}
+		for _, p := range programs {
+			if log := p.log(t, g); strings.Contains(log, "FAIL") {
+				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
+			}
+		}
+	}
+	for _, s := range all {
+		t.Run(s.name, s.finish)
+	}
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) { p.finish(t, g) })
+	}
+}
+
+// start starts the server, fills it, and begins to put load on it.
+func (s *server) start(t *testing.T, g *trial.Guest, network *vm.Net) {
+	t.Helper()
+	must(t, g, append([]string{"kup", "run", "-d", "--name", s.name, "--"}, s.command...)...)
+	dial := func(ctx context.Context) (net.Conn, error) { return dialUntilUp(ctx, network, vm.GuestAddr+s.port) }
+	if err := s.load.Connect(t.Context(), 10, dial); err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	t.Cleanup(s.load.Close)
+	if err := s.load.Fill(); err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	s.load.Run()
+}
+
+// awaitAnswers waits until every client has got an answer from now on.
+func (s *server) awaitAnswers(t *testing.T) {
+	t.Helper()
+	now := time.Now()
+	eventually(t, fmt.Sprintf("answers of %s to all its clients", s.name), func() bool {
+		if n, err := s.load.Failed(); n != 0 {
+			t.Fatalf("%s: %d connections have failed, the first: %v", s.name, n, err)
+		}
+		return s.load.AllAnswered(now)
+	})
+}
+
+// finish checks every item.
+func (s *server) finish(t *testing.T) {
+	if err := s.load.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.load.Check(); err != nil {
+		t.Fatal(err)
+	}
+}

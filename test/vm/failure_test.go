@@ -1,0 +1,128 @@
+package vm
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kup-project/kup/internal/vm"
+	"github.com/kup-project/kup/internal/vm/trial"
+	"github.com/kup-project/kup/internal/vm/vmtest"
+)
+
+const (
+	exitFailed  = 1
+	exitRefused = 3
+)
+
+// TestFailingUpdatesLeaveApplicationsAlone lets updates fail at each of their steps. The programs check themselves all the time.
+func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
+	survivors := []program{{name: "basic", source: "task/basic.c"}, {name: "threads", source: "task/threads.c"}, {name: "tcppair", source: "net/tcppair.c"}}
+	files := build(t, survivors)
+	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
+	g := start(t, trial.Config{Files: files})
+	for _, p := range survivors {
+		p.start(t, g)
+	}
+	pids := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'")
+	good := fmt.Sprintf("kup update --kernel %s --initrd %s", g.Kernel["6.12"], g.Initrd["6.12"])
+
+	for _, tt := range []struct {
+		name    string
+		before  string
+		command string
+		code    int
+		says    string // on standard output or error
+		after   string
+	}{
+		{"dry run", "", good + " --dry-run", 0, "tcppair", ""},
+		{"garbage for a kernel", "head -c 9000000 /dev/urandom >/data/garbage", "kup update --kernel /data/garbage", exitFailed, "no bzImage", "rm /data/garbage"},
+		{"no kernel", "", "kup update --kernel /nowhere", exitFailed, "/nowhere", ""},
+		{
+			"an application that cannot be taken along",
+			"kup run -d --name unlucky -- sh -c 'exec 5>/tmp/file; exec sleep 10000'; sleep 1", good, exitRefused, "unlucky",
+			"kill $(kup ps --json | grep -A1 unlucky | tr -dc 0-9); sleep 1; kup rm unlucky",
+		},
+		// On "frozen" the loaded kernel is taken away, so that the jump fails.
+		{"the jump", "", whenItSays("frozen", "next unload", good), exitFailed, "no kernel is loaded", ""},
+		{"kup is killed when the kernel is loaded", "", whenItSays("loaded", "kill -9 $pid", good), killed, "", ""},
+		{"kup is killed when it freezes", "", whenItSays("freeze", "kill -9 $pid", good), killed, "", ""},
+		{"kup is killed when all are frozen", "", whenItSays("frozen", "kill -9 $pid", good), killed, "", ""},
+		{"kexec is disabled", "echo 1 >/proc/sys/kernel/kexec_load_disabled", good, exitFailed, "kexec_load_disabled", ""},
+	} {
+		ok := t.Run(tt.name, func(t *testing.T) {
+			if tt.before != "" {
+				must(t, g, "sh", "-c", tt.before)
+			}
+			r, err := g.Run(t.Context(), "sh", "-c", tt.command)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.ExitCode != tt.code || !strings.Contains(r.Stdout+r.Stderr, tt.says) {
+				t.Errorf("exit code %d, want %d and %q: %s%s", r.ExitCode, tt.code, tt.says, r.Stdout, r.Stderr)
+			}
+			if tt.after != "" {
+				must(t, g, "sh", "-c", tt.after)
+			}
+			for _, p := range survivors {
+				p.runsOn(t, g)
+			}
+			if now := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'"); now != pids {
+				t.Errorf("pids: %s, before: %s", now, pids)
+			}
+			if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2"); tt.code != killed && left != "" {
+				t.Errorf("images are left behind: %s", left)
+			}
+		})
+		if !ok {
+			return
+		}
+	}
+	for _, p := range survivors {
+		t.Run(p.name, func(t *testing.T) { p.finish(t, g) })
+	}
+}
+
+// killed is a shell's exit code for a command that SIGKILL ended.
+const killed = 128 + 9
+
+// whenItSays is a shell command that runs another one, and does something as soon as that reaches a step. Its exit code is that of the
+// other command.
+func whenItSays(step, do, command string) string {
+	return fmt.Sprintf(`mkfifo /run/said && { sh -c 'echo $$; exec %s' >/run/said 2>&1 & running=$!
+		{ read pid; while read -r line; do echo "$line"; case $line in "kup: %s"*) %s;; esac; done; } </run/said
+		wait $running; code=$?; rm /run/said; exit $code; }`, command, step, do)
+}
+
+// runsOn checks that the program is not stopped, not traced, and finds nothing wrong with itself.
+func (p program) runsOn(t *testing.T, g *trial.Guest) {
+	t.Helper()
+	eventually(t, p.name+" to run on", func() bool {
+		return must(t, g, "sh", "-c", "pid=$(kup ps --json | grep -A1 '\""+p.name+"\"' | grep pid | tr -dc 0-9)\n"+
+			"for t in /proc/$pid/task/*; do grep -E '^(State:.[tTZ]|TracerPid:.[1-9])' $t/status; done; true") == ""
+	})
+	if log := p.log(t, g); strings.Contains(log, "FAIL") {
+		t.Fatalf("%s: %s", p.name, log)
+	}
+}
+
+// TestApplicationsStartAfreshAfterPowerCut pulls the guest's plug.
+func TestApplicationsStartAfreshAfterPowerCut(t *testing.T) {
+	g := start(t, trial.Config{})
+	must(t, g, "kup", "run", "-d", "--name", "runs", "--", "sh", "-c", "echo started >>/data/runs; exec sleep 100000")
+	must(t, g, "kup", "run", "-d", "--name", "ended", "--", "sh", "-c", "echo started >>/data/ended")
+	eventually(t, "the end of an application", func() bool {
+		return strings.Contains(must(t, g, "kup", "ps"), "ended") && must(t, g, "sh", "-c", "cat /data/runs; sync") == "started\n"
+	})
+	must(t, g, "kup", "rm", "ended")
+	if err := g.PowerCut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second start", func() bool { return must(t, g, "cat", "/data/runs") == "started\nstarted\n" })
+	if states := must(t, g, "kup", "ps"); strings.Count(states, "running") != 1 {
+		t.Errorf("after the power cut:\n%s", states)
+	}
+	if again := must(t, g, "sh", "-c", "ls "+vm.DiskMount+"/ended && wc -l <"+vm.DiskMount+"/ended"); !strings.HasSuffix(again, "1\n") {
+		t.Errorf("an application that had ended was started again: %s", again)
+	}
+}
