@@ -143,6 +143,9 @@ func (s *Session) round(ctx context.Context) (Round, error) {
 			return out, fmt.Errorf("pre-copy of pid %d: %w", pid, err)
 		}
 		out.Bytes += n
+		if err := s.memory.Precopies[pid].Flush(); err != nil {
+			return out, fmt.Errorf("pre-copy of pid %d: %w", pid, err)
+		}
 	}
 	out.Time = time.Since(begin)
 	return out, nil

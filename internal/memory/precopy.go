@@ -100,6 +100,9 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	return bytes, nil
 }
 
+// Flush makes what was copied durable, so that completing the image in the freeze has only the rest to write.
+func (p *Precopy) Flush() error { return p.file.Sync() }
+
 // remaining returns what the freeze has to copy of a process's own pages.
 func (p *Precopy) remaining(own ownPages) foam.Extents {
 	written := foam.Merged(own.written...)

@@ -13,6 +13,7 @@ import (
 	"github.com/kup-project/kup/internal/checkpoint"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/refuse"
 	"github.com/kup-project/kup/internal/tracee"
 )
@@ -243,6 +244,9 @@ func (u *update) captureAll(ctx context.Context) error {
 	for _, c := range u.carried {
 		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
 	}
+	if err := u.copyAhead(ctx); err != nil {
+		return err
+	}
 	if err := u.journal.record(Frozen); err != nil {
 		return err
 	}
@@ -261,6 +265,27 @@ func (u *update) captureAll(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 		if err := c.session.Commit(); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// copyAhead saves most of the memory while the applications run, if the kernel can tell what they write meanwhile.
+func (u *update) copyAhead(ctx context.Context) error {
+	for _, c := range u.carried {
+		err := c.session.Precopy(ctx, checkpoint.PrecopyOptions{})
+		if errors.Is(err, memory.ErrNoTracking) {
+			u.note(err.Error() + ": all memory is copied in the freeze")
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	u.note("copied ahead")
+	for _, c := range u.carried {
+		if err := c.session.Survey(); err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 	}
