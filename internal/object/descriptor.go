@@ -133,7 +133,6 @@ var remedies = []struct{ link, what, remedy string }{
 	{"anon_inode:seccomp notify", "a seccomp listener", "close it or stop the application"},
 	{"anon_inode:kvm", "a virtual machine", "stop the application"},
 	{"anon_inode:", "", "close it or stop the application"},
-	{"socket:", "a socket of a family or type without support (netlink, packet, vsock, raw and others)", "close it or stop the application"},
 	{"/dev/pts/", "a terminal", "start it with kup run --detach or redirect its input and output"},
 	{"/dev/tty", "a terminal", "start it with kup run --detach or redirect its input and output"},
 	{"/dev/ptmx", "the controlling side of a terminal", "stop the application"},
@@ -146,6 +145,9 @@ var remedies = []struct{ link, what, remedy string }{
 
 // unknown refuses a descriptor that no handler claims.
 func unknown(d *Descriptor) error {
+	if strings.HasPrefix(d.Link, "socket:") && d.File >= 0 {
+		return unknownSocket(d)
+	}
 	what, remedy := "", "close it or stop the application"
 	for _, r := range remedies {
 		if strings.HasPrefix(d.Link, r.link) {
@@ -157,4 +159,33 @@ func unknown(d *Descriptor) error {
 		what = " (" + what + ")"
 	}
 	return refuse.Errorf("%s is %s%s, which kup cannot checkpoint; %s", d, d.Link, what, remedy)
+}
+
+// families names the address families of include/linux/socket.h that programs use.
+var families = map[int]string{
+	1: "unix", 2: "IPv4", 10: "IPv6", 15: "key management", 16: "netlink", 17: "packet", 21: "RDS", 29: "CAN", 30: "TIPC",
+	31: "Bluetooth", 38: "kernel cryptography", 40: "vsock", 44: "XDP",
+}
+
+// protocolMPTCP is IPPROTO_MPTCP.
+const protocolMPTCP = 262
+
+// unknownSocket refuses a socket, of which /proc says nothing but its inode.
+func unknownSocket(d *Descriptor) error {
+	get := func(option int) int {
+		v, err := kernel.SocketInt(d.File, kernel.SolSocket, option)
+		if err != nil {
+			return -1
+		}
+		return v
+	}
+	domain, kind, protocol := get(kernel.SoDomain), get(kernel.SoType), get(kernel.SoProtocol)
+	if protocol == protocolMPTCP {
+		return refuse.Errorf("%s is an MPTCP socket, which kup cannot checkpoint; let the application use plain TCP (a Go program: start it with GODEBUG=multipathtcp=0)", d)
+	}
+	name, ok := families[domain]
+	if !ok {
+		name = fmt.Sprintf("unknown (%d)", domain)
+	}
+	return refuse.Errorf("%s is a socket of the family %s, type %d, protocol %d, which kup cannot checkpoint; close it or stop the application", d, name, kind, protocol)
 }
