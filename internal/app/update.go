@@ -6,8 +6,8 @@ func (r *Record) CrashedWithMachine() (bool, error) {
 	return r.State == Running && r.Boot != boot, err
 }
 
-// Settled notes that the application runs and needs its image no more.
-func (l *Locked) Settled() error {
-	l.Image = ""
+// Settled notes that the application needs the image of an update no more. Former is its last checkpoint before that, "" if none.
+func (l *Locked) Settled(former string) error {
+	l.Image = former
 	return l.Save()
 }

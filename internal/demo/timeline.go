@@ -16,6 +16,9 @@ func (s *show) printTimeline(c *change) {
 		s.say("  %8.2f s  %s", at.Sub(zero).Seconds(), what)
 	}
 	line(c.Asked, "asked for; checks, and the new kernel is loaded, while memcached runs")
+	if at := c.At("copied ahead"); !at.IsZero() {
+		line(at, "most of the memory is on the disk, memcached still runs")
+	}
 	line(c.At("frozen"), "frozen")
 	line(c.At("captured"), "captured: state and memory are on the disk")
 	line(c.At("jump"), "jump")

@@ -110,7 +110,6 @@ func (b *boot) restoreAll(ctx context.Context) error {
 		}
 		a.Restored, a.Error = true, ""
 		b.done.Restored = append(b.done.Restored, a.Name)
-		b.note("restored " + a.Name)
 	}
 	return errors.Join(append(failed, b.settle())...)
 }
@@ -155,6 +154,9 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 		return err
 	}
 	defer l.Unlock()
+	if l.Image != a.Image {
+		a.Former = l.Image
+	}
 	// From here on its record says that it is a checkpoint like any other.
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
@@ -166,6 +168,7 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 			return err
 		}
 	}
+	b.note("restored " + a.Name)
 	return l.Restored()
 }
 
@@ -203,7 +206,7 @@ func (b *boot) forget(a Application) error {
 	}
 	defer l.Unlock()
 	if l.Image == a.Image {
-		if err := l.Settled(); err != nil {
+		if err := l.Settled(a.Former); err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,7 @@ type Application struct {
 	Name     string `json:"name"`
 	PID      int    `json:"pid"`
 	Image    string `json:"image"`              // directory
+	Former   string `json:"former,omitempty"`   // the image that its record named before, "" if none
 	Restored bool   `json:"restored,omitempty"` // it runs under the new kernel
 	Error    string `json:"error,omitempty"`    // why it could not be restored
 }
