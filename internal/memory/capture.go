@@ -48,15 +48,15 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 			}
 		}
 		if hasOwnPages(&v.VMA) {
-			before := len(own.all)
-			own.guards = nil
-			if err := finder.own(v.Start, v.End, &own); err != nil {
+			var here ownPages
+			if err := finder.own(v.Start, v.End, &here); err != nil {
 				return fmt.Errorf("pid %d: pages of mapping %x-%x: %w", p.PID, v.Start, v.End, err)
 			}
-			v.Guards = own.guards
-			if len(own.all) > before {
+			v.Guards = here.guards
+			if len(here.all) > 0 {
 				stored = append(stored, image.Extent{Start: v.Start, End: v.End})
 			}
+			own.all, own.written = append(own.all, here.all...), append(own.written, here.written...)
 		}
 		p.Memory.VMAs = append(p.Memory.VMAs, v.VMA)
 	}
