@@ -56,6 +56,7 @@ func startAndAbandon(what string) error {
 }
 
 func TestNothingStaysAfterClose(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // other guests may be starting in the usual place
 	k := vmtest.Kernel(t, "6.1")
 	wire, err := vm.NewNet()
 	if err != nil {
@@ -79,6 +80,7 @@ func TestNothingStaysAfterClose(t *testing.T) {
 }
 
 func TestNothingStaysAfterPanic(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // other guests may be starting in the usual place
 	k := vmtest.Kernel(t, "6.1")
 	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k})
 	log := filepath.Join(t.TempDir(), "console.log")
