@@ -15,6 +15,7 @@ type RestoreOptions struct {
 	State
 	Name     string // an application under kup's care that was checkpointed, or
 	Dir      string // any image
+	OnDemand bool   // let it run as soon as its mappings exist, and fill its memory meanwhile
 	Progress Progress
 }
 
@@ -64,7 +65,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 
 // restore brings back what is in o.Dir.
 func (o RestoreOptions) restore(ctx context.Context, store *app.Store) (*Restored, error) {
-	report, err := restore.Run(ctx, restore.Options{Dir: o.Dir, Progress: o.Progress})
+	report, err := restore.Run(ctx, restore.Options{Dir: o.Dir, OnDemand: o.OnDemand, Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ func (c *command) restore() *cobra.Command {
 	o := kup.RestoreOptions{}
 	var wait bool
 	cmd := &cobra.Command{
-		Use:   "restore (NAME | --dir DIR) [--wait]",
+		Use:   "restore (NAME | --dir DIR) [--on-demand] [--wait]",
 		Short: "Bring a checkpointed application back",
 		Long: `restore brings an application back from its image, and returns when it runs: with the process IDs it had, where it was.
 The image stays; it can be restored again once the processes have ended.
@@ -22,6 +22,11 @@ Files that the application had open must be where they were, and TCP connections
 process ID or an address is taken, the command names it and gives up (exit code 5). An image that is incomplete, damaged,
 somebody else's or of a machine with another processor is not accepted (exit code 4). Whenever the command fails,
 nothing is left behind: no process, no file, no packet filter rule.
+
+With --on-demand, the application runs as soon as its mappings exist, whatever its size. A page server, a process of its
+own, brings in its memory: first what the application touches, meanwhile all the rest. kup ps shows how far it is. The
+contents of the image are not verified before. If the page server is killed in between, the application is killed too, since it
+would read zeros otherwise; the image can be restored again.
 
 With --wait, kup stays in front of the application: it passes on the signals INT, TERM, HUP and QUIT, and exits with the
 application's exit code.`,
@@ -57,6 +62,7 @@ application's exit code.`,
 		}),
 	}
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "an image")
+	cmd.Flags().BoolVar(&o.OnDemand, "on-demand", false, "let the application run at once, and fill its memory meanwhile")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the application's end and exit with its exit code")
 	return cmd
 }

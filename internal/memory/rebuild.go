@@ -21,6 +21,7 @@ type Rebuild struct {
 	Path  func(name string) string // of a file in the image directory
 
 	Shared map[int]int // kup's descriptors, by SharedMem.ID; see CreateShared
+	Lazy   *Lazy       // nil: all memory is filled before the processes run
 
 	files   []*os.File // behind Shared
 	made    []int      // System V segments
@@ -82,15 +83,23 @@ func unchanged(p *image.Process, f image.MapFile) error {
 	return nil
 }
 
-// AddressSpace makes the mappings of a process in its seed and fills them.
+// AddressSpace makes the mappings of a process in its seed and fills them, but for what is left to Lazy.
 func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(bytes int64)) error {
 	if err := r.mapAll(p, s); err != nil {
 		return err
 	}
-	if err := r.fill(p, s, moved); err != nil {
+	atOnce := foam.Extents(p.Memory.FOAM.Extents)
+	var watched []watchedMapping
+	if r.Lazy != nil {
+		atOnce, watched = r.Lazy.plan(p)
+	}
+	if err := r.fill(p, s, atOnce, moved); err != nil {
 		return err
 	}
-	return r.adorn(p, s)
+	if err := r.adorn(p, s); err != nil || len(watched) == 0 {
+		return err
+	}
+	return r.Lazy.watch(p, s, r.Path(p.Memory.FOAM.Name), watched)
 }
 
 // mapAll makes the mappings with their final protection, in ascending order.
@@ -225,9 +234,9 @@ func allocateKeys(p *image.Process, s *tracee.Seed) error {
 	return b.Run()
 }
 
-// fill copies the FOAM's pages into the seed. What the process itself may not write is written through /proc/PID/mem.
-func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, moved func(int64)) error {
-	if len(p.Memory.FOAM.Extents) == 0 {
+// fill copies stored pages into the seed. What the process itself may not write is written through /proc/PID/mem.
+func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, moved func(int64)) error {
+	if len(stored) == 0 {
 		return nil
 	}
 	f, err := foam.Open(r.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
@@ -240,7 +249,6 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, moved func(int64)) erro
 		return err
 	}
 	defer mem.Close()
-	stored := foam.Extents(p.Memory.FOAM.Extents)
 	var work []image.Extent
 	writable := map[image.Extent]bool{}
 	for i := range p.Memory.VMAs {

@@ -10,22 +10,33 @@ import (
 	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/object"
+	"github.com/kup-project/kup/internal/pageserver"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
 // Options says what to restore.
 type Options struct {
 	Dir string // of the image
+	// OnDemand lets the processes run as soon as their mappings exist. A page server fills them meanwhile; page contents are not verified before.
+	OnDemand bool
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
 }
 
 // Report is what a restore did.
 type Report struct {
-	Roots []int         `json:"roots"` // processes that have no parent in the application
-	Bytes int64         `json:"bytes"` // of page contents brought back
+	Roots []int `json:"roots"` // processes that have no parent in the application
+	Bytes int64 `json:"bytes"` // of page contents brought back
+	// Pages is nil if all memory was there when the processes began to run.
+	Pages *Pages        `json:"pages,omitempty"`
 	Total time.Duration `json:"total"` // ns
 	Steps []Step        `json:"steps"`
+}
+
+// Pages is who fills memory while the processes run.
+type Pages struct {
+	Server int   `json:"server"` // process ID
+	Left   int64 `json:"left"`   // bytes of Bytes that were missing when the processes began to run
 }
 
 // Step is one part of a restore.
@@ -66,6 +77,7 @@ type restorer struct {
 	objects object.Rebuild
 	tree    tree
 	threads map[int][]*tracee.Seed // by process ID, the leader first
+	pages   *pageserver.Server     // nil unless on demand
 	locked  bool                   // we installed the network lock
 	moved   func(int64)
 }
@@ -84,6 +96,7 @@ func (r *restorer) run(ctx context.Context) error {
 		{"processes", r.bearAll},
 		{"contents", r.buildAll},
 		{"connections", func() error { return r.objects.Connect(r.tree.seeds) }},
+		{"page server", r.servePages},
 		{"threads", r.threadsAll},
 		{"signal owners", func() error { return r.objects.SetOwners(r.tree.seeds) }},
 		{"resume", r.resume},
@@ -104,12 +117,20 @@ func (r *restorer) run(ctx context.Context) error {
 
 // load reads and verifies the image, page contents included.
 func (r *restorer) load() error {
-	img, err := image.Open(r.options.Dir, image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
+	var checks []image.Option
+	if r.options.OnDemand {
+		if err := r.startPages(); err != nil {
+			return err
+		}
+	} else {
+		checks = append(checks, image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
+	}
+	img, err := image.Open(r.options.Dir, checks...)
 	if err != nil {
 		return err
 	}
 	r.image, r.state = img, img.State
-	r.memory = memory.Rebuild{State: r.state, Path: img.Path}
+	r.memory = memory.Rebuild{State: r.state, Path: img.Path, Lazy: r.memory.Lazy}
 	r.objects = object.Rebuild{State: r.state, Dir: img.Dir}
 	r.countBytes()
 	return nil
@@ -183,6 +204,7 @@ func (r *restorer) close() {
 	if r.tree.nursery != nil {
 		r.tree.nursery.Kill()
 	}
+	r.releasePages()
 	r.objects.Close()
 	r.memory.Close()
 }

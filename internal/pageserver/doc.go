@@ -1,0 +1,25 @@
+// Package pageserver fills the memory of restored processes while they run.
+//
+// Words:
+//
+//   - A space is one address space with missing pages: registered with a userfaultfd, so that who touches them waits until they are in.
+//   - A family is the space of a restored process and those of the children that it forks meanwhile. Each family has one thread of the
+//     server, which nothing else runs on.
+//   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
+//     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing.
+//
+// The server is a process of its own, `kup page-server`, that a restore starts and leaves behind. It ends when the last page is in; by then
+// nothing of it is left in the application. What it is doing stands in a file below /run/kup/pages, see Filling.
+//
+// Invariants:
+//
+//   - What is missing is exact: every change that the kernel tells of is noted before another page is copied into that family. The kernel keeps
+//     us from copying in between (EAGAIN) from the moment of the change until the message is read; one batch of messages is therefore
+//     digested, changes first, before faults are served.
+//   - A page that is not in the set was never stored, or has been given up by the application: it is zeros.
+//   - A space is let go of when nothing is missing in it, or when its process has ended.
+//
+// What the kernel does not tell: a system call that replaces stored pages without an event (MADV_GUARD_INSTALL followed by MADV_GUARD_REMOVE on pages
+// that nobody has touched since the restore, MADV_WIPEONFORK set after the restore and before a fork), and in which order two
+// threads have forked and changed mappings, if both did so within microseconds of each other.
+package pageserver

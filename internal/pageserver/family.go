@@ -1,0 +1,142 @@
+package pageserver
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+)
+
+// everything is all of an address space.
+var everything = image.Extent{End: 1 << 63}
+
+const (
+	// settleTime is how long a process that changes its mappings is given to go on after its message was read, ns.
+	settleTime = 20_000
+	// scarcity is how long to wait before a page is asked for again when there was no memory for one, ns; and patience, how often that is
+	// tried.
+	scarcity = 1_000_000
+	patience = 30_000
+)
+
+// family is the space of a restored process and those of its children since.
+type family struct {
+	spaces []*space // parents before children
+	gate   int      // a pipe: once it is hung up, the background fill may begin
+	open   bool     // that has happened
+
+	messages [64]kernel.UffdMessage
+	scarce   int // how often in a row there was no memory
+}
+
+// run brings everything in. The calling goroutine gets a thread of its own.
+func (f *family) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for len(f.spaces) > 0 {
+		if err := f.round(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// round reads what the kernel has to tell, serves those who wait, and if nobody does, fills.
+func (f *family) round() error {
+	if !f.open {
+		if err := f.wait(); err != nil {
+			return err
+		}
+	}
+	idle := true
+	for i := 0; i < len(f.spaces); i++ { // children join while we go
+		heard, err := f.listen(f.spaces[i])
+		if err != nil {
+			return err
+		}
+		idle = idle && !heard
+	}
+	for _, s := range slices.Clone(f.spaces) {
+		idle = idle && len(s.waiting) == 0
+		if err := f.absorb(s, s.serveAll()); err != nil {
+			return err
+		}
+	}
+	if !idle || !f.open {
+		return nil
+	}
+	return f.fill()
+}
+
+// wait waits for messages or for the gate.
+func (f *family) wait() error {
+	fds := []kernel.PollFD{{Fd: int32(f.gate)}}
+	for _, s := range f.spaces {
+		fds = append(fds, kernel.PollFD{Fd: int32(s.uffd), Events: kernel.PollIn})
+		if len(s.waiting) > 0 {
+			return nil
+		}
+	}
+	if err := kernel.Poll(fds); err != nil {
+		return fmt.Errorf("wait for page faults: %w", err)
+	}
+	f.open = fds[0].Revents != 0
+	return nil
+}
+
+// listen reads all messages of a space.
+func (f *family) listen(s *space) (heard bool, err error) {
+	for {
+		n, err := kernel.UffdRead(s.uffd, f.messages[:])
+		switch {
+		case errors.Is(err, kernel.EAGAIN):
+			return heard, nil
+		case err != nil:
+			return heard, fmt.Errorf("read a userfaultfd: %w", err)
+		}
+		heard = true
+		for i := range f.messages[:n] {
+			if child := s.digest(&f.messages[i]); child != nil {
+				f.spaces = append(f.spaces, child)
+			}
+		}
+	}
+}
+
+// fill brings in a chunk of the first space that lacks something. Parents come first: many a child does not live so long.
+func (f *family) fill() error {
+	s := f.spaces[0]
+	if len(s.missing) == 0 {
+		return f.leave(s)
+	}
+	return f.absorb(s, s.fill())
+}
+
+// absorb deals with what may happen to a space.
+func (f *family) absorb(s *space, err error) error {
+	if !errors.Is(err, errNoMemory) {
+		f.scarce = 0
+	}
+	switch {
+	case errors.Is(err, errChanging):
+		kernel.Pause(settleTime)
+		return nil
+	case errors.Is(err, errEnded):
+		return f.leave(s)
+	case errors.Is(err, errNoMemory) && f.scarce < patience:
+		f.scarce++
+		kernel.Pause(scarcity)
+		return nil
+	}
+	return err
+}
+
+// leave lets go of a space. Whoever still waits there finds out for himself.
+func (f *family) leave(s *space) error {
+	f.spaces = slices.DeleteFunc(f.spaces, func(other *space) bool { return other == s })
+	s.remove(everything)
+	return kernel.Close(s.uffd)
+}

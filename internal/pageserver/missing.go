@@ -1,0 +1,111 @@
+package pageserver
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/kup-project/kup/internal/image"
+)
+
+// piece is a run of missing pages: the addresses of an extent, whose contents the FOAM has from address from on.
+type piece struct {
+	image.Extent
+	from uint64
+}
+
+// within returns the part of a piece that lies in e, which it must touch.
+func (p piece) within(e image.Extent) piece {
+	start := max(p.Start, e.Start)
+	return piece{image.Extent{Start: start, End: min(p.End, e.End)}, p.from + (start - p.Start)}
+}
+
+// missing is what is still missing in an address space: pieces, ascending, that do not overlap. Where an application moves its mappings,
+// they move along, and only their origin stays.
+type missing []piece
+
+// newMissing returns the pieces for extents that are where they were when they were stored.
+func newMissing(extents []image.Extent) missing {
+	m := make(missing, 0, len(extents))
+	for _, e := range extents {
+		if e.Start < e.End {
+			m = append(m, piece{e, e.Start})
+		}
+	}
+	slices.SortFunc(m, byStart)
+	return m
+}
+
+func byStart(a, b piece) int {
+	switch {
+	case a.Start < b.Start:
+		return -1
+	case a.Start > b.Start:
+		return 1
+	}
+	return 0
+}
+
+// find returns the range of indices of the pieces that touch e.
+func (m missing) find(e image.Extent) (first, last int) {
+	first = sort.Search(len(m), func(i int) bool { return m[i].End > e.Start })
+	last = first + sort.Search(len(m)-first, func(i int) bool { return m[first+i].Start >= e.End })
+	return first, last
+}
+
+// within returns what is missing of e.
+func (m missing) within(e image.Extent) missing {
+	if e.Start >= e.End {
+		return nil
+	}
+	first, last := m.find(e)
+	var out missing
+	for _, p := range m[first:last] {
+		out = append(out, p.within(e))
+	}
+	return out
+}
+
+// remove takes e out of the set and returns how many bytes of it were missing.
+func (m *missing) remove(e image.Extent) (bytes uint64) {
+	if e.Start >= e.End {
+		return 0
+	}
+	first, last := m.find(e)
+	var keep [2]piece // before and behind e
+	kept := keep[:0]
+	for i, p := range (*m)[first:last] {
+		bytes += p.within(e).size()
+		if i == 0 && p.Start < e.Start {
+			kept = append(kept, p.within(image.Extent{Start: p.Start, End: e.Start}))
+		}
+		if p.End > e.End {
+			kept = append(kept, p.within(image.Extent{Start: e.End, End: p.End}))
+		}
+	}
+	*m = slices.Replace(*m, first, last, kept...)
+	return bytes
+}
+
+// move follows a mapping of size bytes from one address to another. What was missing at the new one is given up, and counted.
+func (m *missing) move(from, to, size uint64) (bytes uint64) {
+	moving := m.within(image.Extent{Start: from, End: from + size})
+	m.remove(image.Extent{Start: from, End: from + size})
+	bytes = m.remove(image.Extent{Start: to, End: to + size})
+	for i := range moving {
+		moving[i].Start += to - from
+		moving[i].End += to - from
+	}
+	at, _ := m.find(image.Extent{Start: to, End: to + size})
+	*m = slices.Insert(*m, at, moving...)
+	return bytes
+}
+
+// total is the number of bytes that are missing.
+func (m missing) total() (bytes uint64) {
+	for _, p := range m {
+		bytes += p.size()
+	}
+	return bytes
+}
+
+func (p piece) size() uint64 { return p.End - p.Start }

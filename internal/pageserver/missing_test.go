@@ -1,0 +1,125 @@
+package pageserver
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/kup-project/kup/internal/image"
+)
+
+func p(start, end, from uint64) piece { return piece{image.Extent{Start: start, End: end}, from} }
+
+func ext(start, end uint64) image.Extent { return image.Extent{Start: start, End: end} }
+
+func TestRemove(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		from  missing
+		what  image.Extent
+		want  missing
+		bytes uint64
+	}{
+		{"nothing", missing{p(10, 20, 10)}, ext(15, 15), missing{p(10, 20, 10)}, 0},
+		{"beside", missing{p(10, 20, 10)}, ext(20, 30), missing{p(10, 20, 10)}, 0},
+		{"all", missing{p(10, 20, 10)}, ext(0, 30), missing{}, 10},
+		{"head", missing{p(10, 20, 110)}, ext(5, 13), missing{p(13, 20, 113)}, 3},
+		{"tail", missing{p(10, 20, 110)}, ext(17, 20), missing{p(10, 17, 110)}, 3},
+		{"middle", missing{p(10, 20, 110)}, ext(12, 15), missing{p(10, 12, 110), p(15, 20, 115)}, 3},
+		{"several", missing{p(10, 20, 10), p(30, 40, 30), p(50, 60, 50)}, ext(15, 55), missing{p(10, 15, 10), p(55, 60, 55)}, 20},
+		{"between", missing{p(10, 20, 10), p(30, 40, 30)}, ext(20, 30), missing{p(10, 20, 10), p(30, 40, 30)}, 0},
+	} {
+		m := slices.Clone(c.from)
+		if bytes := m.remove(c.what); bytes != c.bytes || !slices.Equal(m, c.want) {
+			t.Errorf("%s: expected %v and %d bytes, got %v and %d", c.name, c.want, c.bytes, m, bytes)
+		}
+	}
+}
+
+func TestMove(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		from           missing
+		start, to, len uint64
+		want           missing
+		bytes          uint64
+	}{
+		{"nothing there", missing{p(10, 20, 10)}, 30, 50, 10, missing{p(10, 20, 10)}, 0},
+		{"upwards", missing{p(10, 20, 10), p(30, 40, 30)}, 10, 50, 10, missing{p(30, 40, 30), p(50, 60, 10)}, 0},
+		{"downwards", missing{p(10, 20, 10), p(30, 40, 30)}, 30, 0, 10, missing{p(0, 10, 30), p(10, 20, 10)}, 0},
+		{"a part", missing{p(10, 20, 10)}, 12, 112, 4, missing{p(10, 12, 10), p(16, 20, 16), p(112, 116, 12)}, 0},
+		{"over something", missing{p(10, 20, 10), p(30, 40, 30)}, 10, 35, 10, missing{p(30, 35, 30), p(35, 45, 10)}, 5},
+		{"twice", missing{p(110, 120, 10)}, 110, 210, 10, missing{p(210, 220, 10)}, 0},
+	} {
+		m := slices.Clone(c.from)
+		if bytes := m.move(c.start, c.to, c.len); bytes != c.bytes || !slices.Equal(m, c.want) {
+			t.Errorf("%s: expected %v and %d bytes given up, got %v and %d", c.name, c.want, c.bytes, m, bytes)
+		}
+	}
+}
+
+func TestWithin(t *testing.T) {
+	m := missing{p(10, 20, 110), p(30, 40, 30)}
+	for _, c := range []struct {
+		in   image.Extent
+		want missing
+	}{
+		{ext(0, 10), nil},
+		{ext(20, 30), nil},
+		{ext(12, 35), missing{p(12, 20, 112), p(30, 35, 30)}},
+		{ext(13, 14), missing{p(13, 14, 113)}},
+		{ext(5, 5), nil},
+	} {
+		if got := m.within(c.in); !slices.Equal(got, c.want) {
+			t.Errorf("within %v: expected %v, got %v", c.in, c.want, got)
+		}
+	}
+}
+
+// TestAgainstBytes compares the set with a plain table of where each byte came from.
+func TestAgainstBytes(t *testing.T) {
+	const size = 64
+	const absent = ^uint64(0)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		m := newMissing([]image.Extent{ext(40, 56), ext(4, 12), ext(20, 36)})
+		var table [size]uint64
+		for i := range table {
+			table[i] = absent
+			if len(m.within(ext(uint64(i), uint64(i)+1))) > 0 {
+				table[i] = uint64(i)
+			}
+		}
+		for range 12 {
+			start, length := uint64(random.IntN(size/2)), uint64(random.IntN(size/4))
+			if random.IntN(2) == 0 {
+				m.remove(ext(start, start+length))
+				for i := start; i < start+length; i++ {
+					table[i] = absent
+				}
+				continue
+			}
+			to := uint64(random.IntN(size - size/4))
+			if to < start+length && start < to+length {
+				continue // mremap(2) does not let them overlap
+			}
+			m.move(start, to, length)
+			for i := range length {
+				table[to+i], table[start+i] = table[start+i], absent
+			}
+		}
+		var total uint64
+		for i, from := range table {
+			got := m.within(ext(uint64(i), uint64(i)+1))
+			switch {
+			case from == absent && len(got) != 0, from != absent && (len(got) != 1 || got[0].from != from):
+				t.Fatalf("address %d: expected origin %d, got %v in %v", i, int64(from), got, m)
+			case from != absent:
+				total++
+			}
+		}
+		if m.total() != total || !slices.IsSortedFunc(m, byStart) {
+			t.Fatalf("expected %d bytes in order, got %d: %v", total, m.total(), m)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package pageserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/kup-project/kup/internal/kernel"
+)
+
+// Run is a page server: it reads from in what to do, answers on out when it serves, and returns when the last page is in. An error means
+// that the application has lost its memory; whoever gets it ends at once, so that the guard ends the application.
+func Run(in, out *os.File) error {
+	// Only who kills ends the application with it.
+	signal.Ignore(kernel.TerminatingSignals...)
+	var c config
+	err := cbor.NewDecoder(in).Decode(&c)
+	if errors.Is(err, io.EOF) {
+		return nil // there is nothing to serve
+	}
+	if err != nil {
+		return fmt.Errorf("page server: configuration: %w", err)
+	}
+	s := &server{gate: int(in.Fd())}
+	if err := s.prepare(&c); err != nil {
+		fmt.Fprintln(out, err)
+		return err
+	}
+	if _, err := io.WriteString(out, ready); err != nil {
+		return err
+	}
+	out.Close()
+	return s.serve()
+}
+
+// server is a page server at work.
+type server struct {
+	gate     int
+	filling  Filling
+	left     []atomic.Uint64 // as filling.Processes
+	families []*family
+	guard    *kernel.Guard
+}
+
+// prepare takes over the descriptors and opens the FOAM files; then it sets up the guard.
+func (s *server) prepare(c *config) (err error) {
+	if s.filling.Server, err = identify(os.Getpid()); err != nil {
+		return err
+	}
+	s.filling.Image = c.Image
+	pidfds, err := s.meet(c.Processes)
+	if err != nil {
+		return err
+	}
+	kup, err := kernel.PidfdOpen(c.Kup)
+	if err != nil {
+		return fmt.Errorf("find kup (pid %d): %w", c.Kup, err)
+	}
+	defer kernel.Close(kup)
+	zeros, err := kernel.MapAnon(pageSize, kernel.ProtRead, kernel.MapPrivate)
+	if err != nil {
+		return err
+	}
+	for i := range c.Spaces {
+		if err := s.takeOver(&c.Spaces[i], kup, zeros); err != nil {
+			return fmt.Errorf("take over pid %d: %w", c.Spaces[i].PID, err)
+		}
+	}
+	if err := forget(s.filling.Processes); err != nil {
+		return err
+	}
+	if err := s.filling.save(); err != nil {
+		return err
+	}
+	s.guard, err = kernel.NewGuard([]string{"/proc/self/exe", Verb, UndertakerFlag, s.filling.path()}, pidfds)
+	return err
+}
+
+// meet notes the processes of the application, and returns descriptors of them for the guard.
+func (s *server) meet(pids []int) (pidfds []int, err error) {
+	s.left = make([]atomic.Uint64, len(pids))
+	for _, pid := range pids {
+		id, err := identify(pid)
+		if err != nil {
+			return nil, err
+		}
+		s.filling.Processes = append(s.filling.Processes, Process{Identity: id})
+		pidfd, err := kernel.PidfdOpen(pid)
+		if err != nil {
+			return nil, err
+		}
+		pidfds = append(pidfds, pidfd)
+	}
+	return pidfds, nil
+}
+
+func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
+	i := slices.IndexFunc(s.filling.Processes, func(known Process) bool { return known.PID == p.PID })
+	if i < 0 {
+		return errors.New("it is not one of the application's processes")
+	}
+	src, err := openSource(p.Path, p.FOAM)
+	if err != nil {
+		return err
+	}
+	uffd, err := kernel.PidfdGetfd(kup, p.Uffd)
+	if err != nil {
+		return err
+	}
+	// The guard keeps it when it becomes the undertaker.
+	if err := kernel.KeepOnExec(uffd); err != nil {
+		return err
+	}
+	first := &space{uffd: uffd, source: src, missing: newMissing(p.Missing), zeros: zeros}
+	total := first.missing.total()
+	s.left[i].Store(total)
+	s.filling.Processes[i].Total, s.filling.Processes[i].Left = total, total
+	first.settled = func(bytes uint64) { s.left[i].Add(-bytes) }
+	s.families = append(s.families, &family{spaces: []*space{first}, gate: s.gate})
+	return nil
+}
+
+// reportEvery is how often the file that says how far we are is replaced.
+const reportEvery = 100 * time.Millisecond
+
+// serve runs all families to their end.
+func (s *server) serve() error {
+	ends := make(chan error)
+	for _, f := range s.families {
+		go func() { ends <- f.run() }()
+	}
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for running := len(s.families); running > 0; {
+		select {
+		case err := <-ends:
+			running--
+			if err != nil {
+				return s.fail(err)
+			}
+		case <-tick.C:
+			if err := s.report(); err != nil {
+				return s.fail(err)
+			}
+		}
+	}
+	// The guard goes first: what is left to do does not matter to the application.
+	if err := s.guard.Close(); err != nil {
+		return err
+	}
+	return os.Remove(s.filling.path())
+}
+
+func (s *server) report() error {
+	for i := range s.left {
+		s.filling.Processes[i].Left = s.left[i].Load()
+	}
+	return s.filling.save()
+}
+
+// fail leaves word for the undertaker.
+func (s *server) fail(err error) error {
+	s.filling.Failed = err.Error()
+	return errors.Join(err, s.report())
+}

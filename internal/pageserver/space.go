@@ -1,0 +1,237 @@
+package pageserver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/foam"
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+)
+
+const (
+	pageSize = kernel.PageSize
+
+	// around is how much is brought in with a page that was touched, bytes, aligned.
+	around = 64 << 10
+	// chunk is how much the background fill copies before it looks for faults again, bytes: about as long as two faults take.
+	chunk = 256 << 10
+	// trim is after how many copied bytes a source gives its page tables back. Otherwise all of the FOAM would count as the server's
+	// memory.
+	trim = 64 << 20
+)
+
+var (
+	// errChanging: the kernel has news of the address space that must be read first.
+	errChanging = errors.New("the address space is being changed")
+	// errEnded: nobody uses the address space any more.
+	errEnded = errors.New("the process has ended")
+)
+
+// source is the FOAM of a space, mapped.
+type source struct {
+	file    *foam.File
+	windows [][]byte // as file.Windows()
+	copied  uint64   // since the last trim
+}
+
+func openSource(path string, layout image.FOAM) (*source, error) {
+	file, err := foam.Open(path, layout)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{file: file}
+	for _, w := range file.Windows() {
+		mem, err := file.Map(image.Extent{Start: w.Start, End: w.End})
+		if err != nil {
+			return nil, err
+		}
+		s.windows = append(s.windows, mem)
+	}
+	return s, nil
+}
+
+// bytes returns the stored contents of e, which lies in one window.
+func (s *source) bytes(e image.Extent) ([]byte, error) {
+	for i, w := range s.file.Windows() {
+		if w.Start <= e.Start && e.End <= w.End {
+			return s.windows[i][e.Start-w.Start : e.End-w.Start], nil
+		}
+	}
+	return nil, fmt.Errorf("addresses %#x-%#x: %w", e.Start, e.End, foam.ErrOutside)
+}
+
+// used notes that bytes were copied out of the mapping.
+func (s *source) used(bytes uint64) error {
+	if s.copied += bytes; s.copied < trim {
+		return nil
+	}
+	s.copied = 0
+	for _, mem := range s.windows {
+		if err := kernel.Forget(mem); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// space is one address space with missing pages.
+type space struct {
+	uffd    int
+	source  *source
+	missing missing
+	settled func(bytes uint64) // is told how much less is missing
+	leaving []image.Extent     // moved away by mremap(2); the kernel will report them as unmapped, too
+	waiting []fault
+	zeros   []byte // one page
+}
+
+// fault is somebody who waits for a page.
+type fault struct {
+	page  uint64
+	write bool
+}
+
+// digest notes what the kernel has told: changes at once, faults for later. It returns the space of a child that was forked.
+func (s *space) digest(m *kernel.UffdMessage) (child *space) {
+	switch m.Event {
+	case kernel.UffdEventPagefault:
+		s.waiting = append(s.waiting, fault{m.Args[1] &^ (pageSize - 1), m.Args[0]&kernel.UffdPagefaultWrite != 0})
+	case kernel.UffdEventFork:
+		return s.fork(int(uint32(m.Args[0])))
+	case kernel.UffdEventRemap:
+		from, to, size := m.Args[0], m.Args[1], m.Args[2]
+		s.settled(s.missing.move(from, to, size))
+		s.leaving = append(s.leaving, image.Extent{Start: from, End: from + size})
+	case kernel.UffdEventRemove:
+		s.remove(image.Extent{Start: m.Args[0], End: m.Args[1]})
+	case kernel.UffdEventUnmap:
+		s.unmapped(image.Extent{Start: m.Args[0], End: m.Args[1]})
+	}
+	return nil
+}
+
+// fork makes the space of a child that has just been forked: the same is missing there.
+func (s *space) fork(uffd int) *space {
+	return &space{uffd: uffd, source: s.source, missing: append(missing(nil), s.missing...), settled: func(uint64) {}, zeros: s.zeros}
+}
+
+// unmapped notes that addresses are gone. Where a mapping was moved away, that is no news; and another one may have been moved there since.
+func (s *space) unmapped(e image.Extent) {
+	for i, l := range s.leaving {
+		if l == e {
+			s.leaving = append(s.leaving[:i], s.leaving[i+1:]...)
+			return
+		}
+	}
+	s.remove(e)
+}
+
+func (s *space) remove(e image.Extent) { s.settled(s.missing.remove(e)) }
+
+// serveAll serves those who wait. Who cannot be served before more messages are read goes on waiting.
+func (s *space) serveAll() error {
+	for len(s.waiting) > 0 {
+		if err := s.serve(s.waiting[0]); err != nil {
+			return err
+		}
+		s.waiting = s.waiting[1:]
+	}
+	return nil
+}
+
+// serve brings a page in, and then what is missing around it.
+func (s *space) serve(f fault) error {
+	page := image.Extent{Start: f.page, End: f.page + pageSize}
+	stored := s.missing.within(page)
+	if len(stored) == 0 {
+		return s.zero(f)
+	}
+	if err := s.put(stored[0]); err != nil {
+		return err
+	}
+	begin := f.page &^ (around - 1)
+	for _, p := range s.missing.within(image.Extent{Start: begin, End: begin + around}) {
+		if err := s.put(p); err != nil && !errors.Is(err, errChanging) {
+			return err // but what is around can wait
+		}
+	}
+	return nil
+}
+
+// zero brings in a page that was never stored.
+func (s *space) zero(f fault) error {
+	var err error
+	if f.write {
+		_, err = kernel.UffdCopy(s.uffd, f.page, kernel.AddressOf(s.zeros), pageSize)
+	} else {
+		_, err = kernel.UffdZero(s.uffd, f.page, pageSize)
+	}
+	switch {
+	case errors.Is(err, kernel.EEXIST), errors.Is(err, kernel.ENOENT):
+		return kernel.UffdWake(s.uffd, f.page, pageSize)
+	default:
+		return s.explain(err, image.Extent{Start: f.page, End: f.page + pageSize})
+	}
+}
+
+// fill brings in the next chunk of what is missing.
+func (s *space) fill() error {
+	next := s.missing[0]
+	next = next.within(image.Extent{Start: next.Start, End: next.Start&^(chunk-1) + chunk})
+	return s.put(next)
+}
+
+// put brings in missing pages.
+func (s *space) put(p piece) error {
+	contents, err := s.source.bytes(image.Extent{Start: p.from, End: p.from + p.size()})
+	if err != nil {
+		return err
+	}
+	if len(contents) >= around {
+		// An error will show again, for the page that it belongs to.
+		_ = kernel.PopulateRead(contents)
+	}
+	step := p.size()
+	for at := p.Start; at < p.End; {
+		size := min(step, p.End-at)
+		done, err := kernel.UffdCopy(s.uffd, at, kernel.AddressOf(contents)+(at-p.Start), size)
+		switch {
+		case done > 0 || err == nil:
+		case errors.Is(err, kernel.ENOENT) && size > pageSize:
+			step = pageSize // it goes across the border of two mappings, or part of it is gone
+			continue
+		case errors.Is(err, kernel.ENOENT), errors.Is(err, kernel.EEXIST):
+			done = pageSize
+			if err := kernel.UffdWake(s.uffd, at, pageSize); err != nil {
+				return err
+			}
+		default:
+			return s.explain(err, image.Extent{Start: at, End: at + size})
+		}
+		s.remove(image.Extent{Start: at, End: at + done})
+		if err := s.source.used(done); err != nil {
+			return err
+		}
+		at += done
+	}
+	return nil
+}
+
+// explain tells the errors of UFFDIO_COPY that are part of life from those that are not.
+func (s *space) explain(err error, e image.Extent) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kernel.EAGAIN):
+		return errChanging
+	case errors.Is(err, kernel.ENOMEM):
+		return errNoMemory
+	case errors.Is(err, kernel.ESRCH):
+		return errEnded
+	}
+	return fmt.Errorf("bring in pages %#x-%#x: %w", e.Start, e.End, err)
+}
+
+// errNoMemory: the machine or the process's memory cgroup is full; that may pass.
+var errNoMemory = fmt.Errorf("no memory for a page: %w", kernel.ENOMEM)

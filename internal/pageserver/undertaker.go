@@ -1,0 +1,108 @@
+package pageserver
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+)
+
+// UndertakerFlag is the flag of Verb that names the file of a server which has ended too early.
+const UndertakerFlag = "--bury"
+
+// Bury ends an application whose page server has ended before the last page was in. It runs where the guard was, so the server's userfaultfds are
+// still open: until it returns and they are closed, whoever touches a missing page waits, instead of reading zeros.
+func Bury(path string) error {
+	f, err := load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the server had removed it: all was done
+	}
+	if err != nil {
+		return err
+	}
+	if living, err := mourned(f); err == nil && !slices.ContainsFunc(living, lacksPages) {
+		return os.Remove(path)
+	}
+	cause := cmp.Or(f.Failed, "it was killed")
+	killed := map[int]bool{}
+	for {
+		living, err := mourned(f)
+		for _, pid := range living {
+			killed[pid] = true
+			if err := kernel.Kill(pid, kernel.SIGKILL); err != nil && !errors.Is(err, kernel.ESRCH) {
+				return fmt.Errorf("kill pid %d: %w", pid, err)
+			}
+		}
+		if err == nil && len(living) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	done, total := f.Done()
+	f.Failed = fmt.Sprintf("the page server (pid %d) ended before all memory was back (%d of %d MB): %s; the %d processes of the application were killed. "+
+		"The image %s is unharmed: restore it again", f.Server.PID, done>>20, total>>20, cause, len(killed), f.Image)
+	return errors.Join(f.save(), announce(f.Failed))
+}
+
+// announce puts a message where the system's messages go.
+func announce(text string) error {
+	const critical = "<2>" // LOG_CRIT of syslog(3)
+	return os.WriteFile("/dev/kmsg", []byte(critical+"kup: "+text+"\n"), 0)
+}
+
+// mourned returns the processes of the application that live: those that were restored, their descendants, and others with missing pages that
+// execute the same program. Descendants whose parents have ended are among the last.
+func mourned(f *Filling) ([]int, error) {
+	pids, err := procfs.Processes()
+	if err != nil {
+		return nil, err
+	}
+	stats := map[int]procfs.Stat{}
+	ours := map[int]bool{}
+	programs := map[string]bool{}
+	for _, pid := range pids {
+		s, err := procfs.ReadStat(pid)
+		if err != nil || s.State == 'X' || s.State == 'Z' && s.Threads <= 1 {
+			continue
+		}
+		stats[pid] = s
+		if slices.ContainsFunc(f.Processes, func(p Process) bool { return p.Identity == Identity{pid, s.StartTime} }) {
+			ours[pid] = true
+			programs[program(pid)] = true
+		}
+	}
+	descends := func(pid int) bool {
+		for pid != 0 && !ours[pid] {
+			pid = stats[pid].PPID
+		}
+		return ours[pid]
+	}
+	var all []int
+	for pid, s := range stats {
+		if descends(pid) || s.StartTime >= f.Server.Start && programs[program(pid)] && lacksPages(pid) {
+			all = append(all, pid)
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+func program(pid int) string {
+	path, err := os.Readlink(procfs.Path(pid, "exe"))
+	if err != nil {
+		return "" // a kernel thread, or it has ended
+	}
+	return path
+}
+
+// lacksPages tells whether a process has mappings that a userfaultfd watches for missing pages.
+func lacksPages(pid int) bool {
+	maps, err := procfs.ReadSMaps(pid)
+	return err == nil && slices.ContainsFunc(maps, func(m procfs.SMapping) bool { return m.Has("um") })
+}
