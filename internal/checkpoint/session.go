@@ -399,30 +399,44 @@ func (s *Session) Thaw() error {
 // removes. After an error nobody was ended and the image is gone.
 func (s *Session) Kill() error {
 	return s.timed("end", func() error {
-		if err := s.silence(); err != nil {
+		ending, err := s.silence()
+		if err != nil {
 			return errors.Join(err, image.Remove(s.writer.Dir()))
 		}
-		err := s.frozen.Kill()
+		err = s.frozen.Kill()
 		s.frozen = nil
 		s.report.Frozen = time.Since(s.froze)
-		return errors.Join(err, s.releaseSockets())
+		return errors.Join(err, s.releaseSockets(), ending.Close())
 	})
 }
 
-// silence makes the application's connections vanish without a word when their processes end.
-func (s *Session) silence() error {
+// silence makes the application's connections vanish without a word when its processes end. If kup dies before it returns, the application
+// runs on as if nothing had happened; afterwards, what it returns ends all processes in that case.
+func (s *Session) silence() (ending *kernel.Will, err error) {
 	if s.state.NetLock == "" {
-		return nil
+		return s.pointOfNoReturn()
 	}
-	// Until the application is ended for good, the lock must not outlive kup.
 	lock, err := netlock.LockTentatively(s.state.NetLock, netlock.Endpoints(s.state))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.objects.SealNetwork(); err != nil {
-		return errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock), lock.Keep())
+	if err = s.objects.SealNetwork(); err == nil {
+		ending, err = s.pointOfNoReturn()
 	}
-	return lock.Keep()
+	if err != nil {
+		return nil, errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock), lock.Keep())
+	}
+	s.objects.KeepSeal()
+	return ending, lock.Keep()
+}
+
+// pointOfNoReturn makes sure that the processes end, and all of them, even if kup dies while it ends them.
+func (s *Session) pointOfNoReturn() (*kernel.Will, error) {
+	var pids []int
+	for _, p := range s.frozen.Processes {
+		pids = append(pids, p.PID)
+	}
+	return kernel.KillOnDeath(pids)
 }
 
 func (s *Session) releaseSockets() error {

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -9,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Will is what shall happen if this process dies, even by SIGKILL: socket options that are set, messages that are sent.
+// Will is what shall happen if this process dies, even by SIGKILL: socket options that are set, messages that are sent,
+// processes that are killed.
 //
 // It is executed by a small process of its own, which shares our memory and our descriptor table, and sleeps until we are
 // gone. So it costs nothing to change, and nobody has to be asked for privileges that only we have.
@@ -20,6 +22,7 @@ type Will struct {
 	clauses []willClause
 
 	messages [][]byte // that Send has mapped
+	others   []int    // descriptors of processes to be killed
 }
 
 // willClause is one call with its data. A clause that is not in force makes a harmless call instead.
@@ -33,6 +36,33 @@ const willPreamble = 2
 
 // NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
 func NewWill(clauses int) (*Will, error) {
+	w, err := draftWill(clauses)
+	if err != nil {
+		return nil, err
+	}
+	return w, w.start()
+}
+
+// KillOnDeath makes a will by which processes are killed: all of them or, if it returns an error, none.
+func KillOnDeath(pids []int) (*Will, error) {
+	w, err := draftWill(len(pids))
+	if err != nil {
+		return nil, err
+	}
+	for i, pid := range pids {
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("will: pidfd_open of pid %d: %w", pid, err), w.free())
+		}
+		w.others = append(w.others, pidfd)
+		c := w.clauses[i].call
+		c.nr, c.args = unix.SYS_PIDFD_SEND_SIGNAL, [6]uintptr{uintptr(pidfd), uintptr(unix.SIGKILL)}
+	}
+	return w, w.start()
+}
+
+// draftWill makes a will that nobody executes yet.
+func draftWill(clauses int) (*Will, error) {
 	const callSize, valueSize = int(unsafe.Sizeof(tableCall{})), 8
 	count := willPreamble + clauses
 	values := count * callSize
@@ -59,12 +89,16 @@ func NewWill(clauses int) (*Will, error) {
 		c.call.nr = unix.SYS_GETPID
 		w.clauses = append(w.clauses, c)
 	}
-	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, 0, unsafe.Slice(call(0), count)); err != nil {
-		unix.Close(w.pidfd)
-		unix.Munmap(memory)
-		return nil, fmt.Errorf("will: clone: %w", err)
-	}
 	return w, nil
+}
+
+// start makes the process that executes the will.
+func (w *Will) start() (err error) {
+	table := unsafe.Slice((*tableCall)(unsafe.Pointer(&w.memory[0])), willPreamble+len(w.clauses))
+	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, 0, table); err != nil {
+		return errors.Join(fmt.Errorf("will: clone: %w", err), w.free())
+	}
+	return nil
 }
 
 // SetSocketInt puts a clause into force: on our death an option that is an int is set on a socket. Clauses are executed in
@@ -90,6 +124,13 @@ func (w *Will) Send(clause, fd int, message []byte) error {
 	return nil
 }
 
+// RevokeAll takes all clauses out of force.
+func (w *Will) RevokeAll() {
+	for i := range w.clauses {
+		w.Revoke(i)
+	}
+}
+
 // Revoke takes a clause out of force.
 func (w *Will) Revoke(clause int) { atomic.StoreUintptr(&w.clauses[clause].call.nr, unix.SYS_GETPID) }
 
@@ -101,11 +142,17 @@ func (w *Will) Close() error {
 	if err := reapTable(w.pid); err != nil {
 		return fmt.Errorf("will: wait for pid %d: %w", w.pid, err)
 	}
+	return w.free()
+}
+
+func (w *Will) free() error {
 	unix.Close(w.pidfd)
-	for _, m := range w.messages {
-		if err := unix.Munmap(m); err != nil {
-			return fmt.Errorf("will: munmap: %w", err)
-		}
+	for _, fd := range w.others {
+		unix.Close(fd)
 	}
-	return unix.Munmap(w.memory)
+	var failed []error
+	for _, m := range append(w.messages, w.memory) {
+		failed = append(failed, unix.Munmap(m))
+	}
+	return errors.Join(failed...)
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -117,5 +119,56 @@ func TestWillEndsQuietly(t *testing.T) {
 	}
 	if len(after) != len(before) {
 		t.Errorf("%d descriptors before, %d after", len(before), len(after))
+	}
+}
+
+func TestKillOnDeathKillsAll(t *testing.T) {
+	const env = "KUP_TEST_KILL_ON_DEATH"
+	if pids := os.Getenv(env); pids != "" {
+		var victims []int
+		for _, pid := range strings.Fields(pids) {
+			n, err := strconv.Atoi(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			victims = append(victims, n)
+		}
+		if _, err := KillOnDeath(victims); err != nil {
+			t.Fatal(err)
+		}
+		os.Stdout.WriteString("armed\n")
+		time.Sleep(time.Hour)
+	}
+	var victims []*exec.Cmd
+	pids := ""
+	for range 3 {
+		victim := exec.Command("sleep", "60")
+		if err := victim.Start(); err != nil {
+			t.Fatal(err)
+		}
+		victims = append(victims, victim)
+		pids += strconv.Itoa(victim.Process.Pid) + " "
+	}
+	dying := exec.Command(os.Args[0], "-test.run=^TestKillOnDeathKillsAll$")
+	dying.Env = append(os.Environ(), env+"="+pids)
+	out, err := dying.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dying.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "armed\n" {
+		t.Fatalf("the dying process said %q, %v", line, err)
+	}
+	if err := dying.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	dying.Wait()
+	for _, v := range victims {
+		v.Wait()
+		if v.ProcessState.String() != "signal: killed" {
+			t.Errorf("pid %d: %v", v.Process.Pid, v.ProcessState)
+		}
 	}
 }

@@ -34,6 +34,7 @@ func LockTentatively(name string, endpoints []Endpoint) (*Tentative, error) {
 
 // Keep makes the lock last beyond kup's end. It is called just before the application is ended, or after Unlock.
 func (t *Tentative) Keep() error {
+	t.will.RevokeAll() // the quickest way
 	err := t.will.Close()
 	if t.socket >= 0 {
 		kernel.Close(t.socket)

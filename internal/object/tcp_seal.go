@@ -106,7 +106,7 @@ func endRepair(fd, reuse int) error {
 // socket vanishes without a word to its peer. It is called when the image is complete and the network is locked, just before the
 // processes are killed. It fails if a connection went on after it was captured; the application must be thawed then.
 //
-// If kup dies before ReleaseSockets, repair mode ends by itself.
+// If kup dies before KeepSeal, repair mode ends by itself.
 func (c *Capture) SealNetwork() error {
 	if err := c.unchanged(); err != nil {
 		return err
@@ -134,6 +134,13 @@ func (c *Capture) SealNetwork() error {
 func (h *heldSocket) connected() bool { return h.tcp != nil && h.tcp.Connection != nil }
 
 func (h *heldSocket) reuse() int { return option(h.tcp.Options, "SO_REUSEADDR") }
+
+// KeepSeal makes the connections stay mute even if kup dies: from here on the application is being ended.
+func (c *Capture) KeepSeal() {
+	if c.sockets.will != nil {
+		c.sockets.will.RevokeAll()
+	}
+}
 
 // UnsealNetwork takes SealNetwork back, for applications that are thawed after all.
 func (c *Capture) UnsealNetwork() error {
