@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -107,12 +108,22 @@ func members(dir string) []int {
 // be reaped or their pids stay taken.
 func end(t *testing.T, processes []int) {
 	t.Helper()
+	stop(processes)
 	for _, pid := range processes {
 		if p, err := os.FindProcess(pid); err == nil {
 			_ = p.Kill()
 		}
 	}
 	gone(t, processes)
+}
+
+// stop stops processes, so that none of them sees the others die and complains. Those that are gone do not matter.
+func stop(processes []int) {
+	args := []string{"-STOP"}
+	for _, pid := range processes {
+		args = append(args, strconv.Itoa(pid))
+	}
+	_ = exec.Command("kill", args...).Run()
 }
 
 // gone waits until none of the processes exists, not even as a zombie.
