@@ -62,7 +62,7 @@ func runAs(who Identity, call tableCall) (uintptr, error) {
 	all.table[0] = tableCall{nr: unix.SYS_SETRESGID, args: [6]uintptr{uintptr(who.GID), uintptr(who.GID), uintptr(who.GID)}}
 	all.table[1] = tableCall{nr: unix.SYS_SETRESUID, args: [6]uintptr{uintptr(who.UID), uintptr(who.UID), uintptr(who.UID)}}
 	all.table[2] = call
-	all.args = cloneArgs{flags: unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_FS, setTID: uint64(uintptr(unsafe.Pointer(&all.pid))), setTIDSize: 1}
+	all.args = cloneArgs{flags: unix.CLONE_VM | unix.CLONE_FILES, setTID: uint64(uintptr(unsafe.Pointer(&all.pid))), setTIDSize: 1}
 	pid, err := cloneTable(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&all.args)), unsafe.Sizeof(all.args), all.table[:])
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
 		all.args.setTID, all.args.setTIDSize = 0, 0

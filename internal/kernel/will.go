@@ -95,7 +95,7 @@ func draftWill(clauses int) (*Will, error) {
 // start makes the process that executes the will.
 func (w *Will) start() (err error) {
 	table := unsafe.Slice((*tableCall)(unsafe.Pointer(&w.memory[0])), willPreamble+len(w.clauses))
-	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_FS, 0, table); err != nil {
+	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES, 0, table); err != nil {
 		return errors.Join(fmt.Errorf("will: clone: %w", err), w.free())
 	}
 	return nil
