@@ -167,7 +167,16 @@ const (
 )
 
 func posixTimer(p *image.Process, t procfs.Timer) (image.PosixTimer, error) {
-	const clockThreadCPU = 3
+	const (
+		clockProcessCPU = 2
+		clockThreadCPU  = 3
+		// The kernel shows CLOCK_PROCESS_CPUTIME_ID as the processor-time clock of process 0, which means the timer's own one:
+		// MAKE_PROCESS_CPUCLOCK(0, CPUCLOCK_SCHED) of include/linux/posix-timers.h.
+		ownProcessCPU = -6
+	)
+	if t.Clock == ownProcessCPU {
+		t.Clock = clockProcessCPU
+	}
 	out := image.PosixTimer{ID: t.ID, Clock: t.Clock, Signal: t.Signal, Value: t.Value, TID: t.TID}
 	switch {
 	case t.TID != 0:
