@@ -8,6 +8,7 @@ import (
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/checkpoint"
+	"github.com/kup-project/kup/internal/pageserver"
 )
 
 // CheckpointOptions says what to save, where.
@@ -31,7 +32,8 @@ type Checkpointed struct {
 	*checkpoint.Report
 }
 
-// Checkpoint saves an application to an image, and ends it once the image is complete. If it fails, the application runs on.
+// Checkpoint saves an application to an image, and ends it once the image is complete. If it fails, the application runs on. An application that is
+// still being filled after a restore on demand is waited for.
 func Checkpoint(ctx context.Context, o CheckpointOptions) (*Checkpointed, error) {
 	store, err := o.store()
 	if err != nil {
@@ -73,6 +75,9 @@ func (o CheckpointOptions) checkpoint(ctx context.Context, store *app.Store, ima
 		o.Dir, err = filepath.Abs(o.Dir)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := pageserver.Wait(ctx, o.PID, o.Progress); err != nil {
 		return nil, err
 	}
 	options := checkpoint.Options{

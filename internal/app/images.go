@@ -9,6 +9,7 @@ import (
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/pageserver"
 )
 
 // ImagesDir holds the images of an application that were not given a place by the user.
@@ -76,7 +77,13 @@ func (s *Store) removeImages(name string) error {
 }
 
 // Discard deletes an image, complete or not, and the lock by which the network stays silent for its connections until they are restored.
+// An image that a page server still reads is left alone.
 func Discard(dir string) error {
+	if f, err := pageserver.Using(dir); err != nil {
+		return err
+	} else if f != nil {
+		return fmt.Errorf("the image %s cannot be deleted yet: the application that was restored from it is %v; wait", dir, f)
+	}
 	lock := ""
 	if img, err := image.Open(dir, image.AnyCPU()); err == nil {
 		lock = img.State.NetLock

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/pageserver"
 	"github.com/kup-project/kup/internal/procfs"
 )
 
@@ -20,6 +21,26 @@ type Status struct {
 	Argv      []string  `json:"argv"`
 	Log       string    `json:"log,omitempty"`
 	Image     string    `json:"image,omitempty"`
+	Filling   *Filling  `json:"filling,omitempty"` // nil unless a page server brings its memory back
+	Failure   string    `json:"failure,omitempty"` // why kup itself has ended it
+}
+
+// Filling is how far a page server is.
+type Filling struct {
+	Server int    `json:"server"` // process ID
+	Done   uint64 `json:"done"`   // bytes
+	Total  uint64 `json:"total"`  // bytes that were missing when the application began to run
+}
+
+// lookAtPages asks the page servers about an application. What cannot be read is not known.
+func (s *Status) lookAtPages() {
+	if f, err := pageserver.Find(s.PID); err == nil && f != nil && s.Processes > 0 {
+		done, total := f.Done()
+		s.Filling = &Filling{f.Server.PID, done, total}
+	}
+	if f, err := pageserver.Failed(s.PID); err == nil && f != nil && s.State == Ended {
+		s.Failure = f.Failed
+	}
 }
 
 // Alive tells whether the process at the root of an application is the one that was recorded, and lives.
@@ -59,6 +80,7 @@ func Look(r *Record) Status {
 			}
 		}
 	}
+	status.lookAtPages()
 	return status
 }
 

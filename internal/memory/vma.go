@@ -10,6 +10,7 @@ import (
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/pageserver"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -191,6 +192,8 @@ func checkFlags(pid int, m *procfs.SMapping, kind image.VMAKind) error {
 	switch {
 	case !special && (m.Has("io") || m.Has("pf")):
 		return mappingError(pid, m, "device memory cannot be checkpointed; stop the application, or the part of it that uses the device")
+	case m.Has("um") && filling(pid) != nil:
+		return refuse.Errorf("pid %d is %v; wait", pid, filling(pid))
 	case m.Has("um") || m.Has("uw") || m.Has("ui"):
 		return mappingError(pid, m, "it is registered with a userfaultfd of the application's own, which cannot be checkpointed")
 	case m.Has("ss"):
@@ -201,6 +204,15 @@ func checkFlags(pid int, m *procfs.SMapping, kind image.VMAKind) error {
 		return mappingError(pid, m, "kup does not know this kind of mapping")
 	}
 	return nil
+}
+
+// filling returns the page server that brings the memory of a process back, if there is one.
+func filling(pid int) *pageserver.Filling {
+	f, err := pageserver.Find(pid)
+	if err != nil {
+		return nil // another reason is given then
+	}
+	return f
 }
 
 func knownName(name string) bool {
