@@ -67,11 +67,20 @@ type Session struct {
 	injections map[int]*tracee.Injection // into the first thread of each live process
 	memory     memory.Capture
 	objects    *object.Capture
+	requests   *netlock.Tentative // keeps requests from MPTCP sockets while the application is frozen; may be nil
 }
 
-// leaderArea is the size of the scratch memory in the first thread of a process, bytes. It has room for taking back what a capture does to
-// some thousand sockets.
-const leaderArea = 1 << 20
+// leaderArea is the least size of the scratch memory in the first thread of a process, bytes, and descriptorArea what each descriptor
+// adds: half of it is for taking back what a capture does to the object.
+const (
+	leaderArea     = 1 << 20
+	descriptorArea = 640
+)
+
+func leaderRoom(pid int) (int, error) {
+	fds, err := procfs.FDs(pid)
+	return max(leaderArea, descriptorArea*len(fds)), err
+}
 
 // threadArea is the same for other threads, which are asked a few questions.
 const threadArea = 4 << 10
@@ -242,7 +251,11 @@ func (s *Session) captureLive(p *tracee.Process, out *image.Process) error {
 	if err := task.Check(p.PID); err != nil {
 		return err
 	}
-	leader, err := p.Tasks[0].Inject(leaderArea)
+	room, err := leaderRoom(p.PID)
+	if err != nil {
+		return err
+	}
+	leader, err := p.Tasks[0].Inject(room)
 	if err != nil {
 		return err
 	}
@@ -339,7 +352,40 @@ func (s *Session) captureMappings() error {
 func (s *Session) captureObjects() error {
 	s.objects = &object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
 		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }}
-	return object.CaptureAll(s.objects)
+	if err := object.CaptureAll(s.objects); err != nil {
+		return err
+	}
+	return s.lockRequests()
+}
+
+// requestsLock names the lock of lockRequests.
+func (s *Session) requestsLock() string { return fmt.Sprintf("%d-requests", s.options.Root) }
+
+// lockRequests keeps the kernel from making connections for a frozen application on sockets that cannot be made deaf: they would wait to be
+// accepted, and be lost.
+func (s *Session) lockRequests() error {
+	endpoints := netlock.Requested(s.state)
+	if len(endpoints) == 0 {
+		return nil
+	}
+	lock, err := netlock.LockRequests(s.requestsLock(), endpoints)
+	if errors.Is(err, netlock.ErrUnavailable) {
+		return nil // The application can run on all the same. What comes in is refused by captureNetwork.
+	}
+	s.requests = lock
+	return err
+}
+
+func (s *Session) unlockRequests() error {
+	if s.requests == nil {
+		return nil
+	}
+	err := netlock.Unlock(s.requestsLock())
+	if err == nil {
+		err = s.requests.Keep()
+	}
+	s.requests = nil
+	return err
 }
 
 // captureNetwork comes last: what peers send until then is in the image, and need not be sent again.
@@ -443,7 +489,7 @@ func (s *Session) releaseSockets() error {
 	if s.objects == nil {
 		return nil
 	}
-	return s.objects.ReleaseSockets()
+	return errors.Join(s.objects.ReleaseSockets(), s.unlockRequests())
 }
 
 // Seal adds hashes of all contents to the committed image.

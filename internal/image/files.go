@@ -20,6 +20,7 @@ type OpenFile struct {
 	Unix    *UnixSocket `json:"unix,omitempty"`
 	TCP     *TCPSocket  `json:"tcp,omitempty"`
 	UDP     *UDPSocket  `json:"udp,omitempty"`
+	MPTCP   *TCPSocket  `json:"mptcp,omitempty"` // listening or closed, without Connection and Ended
 }
 
 // FileKind names a kind of open file description.
@@ -37,6 +38,7 @@ const (
 	KindUnix     FileKind = "unix"
 	KindTCP      FileKind = "tcp"
 	KindUDP      FileKind = "udp"
+	KindMPTCP    FileKind = "mptcp"
 )
 
 // FOwner says who gets signals about a file, see F_SETOWN and F_SETSIG in fcntl(2).

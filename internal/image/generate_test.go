@@ -137,7 +137,7 @@ func addrPort(t *rapid.T) netip.AddrPort {
 
 func drawFile(t *rapid.T, st *State, id int) OpenFile {
 	f := OpenFile{ID: id, Flags: rapid.Uint32().Draw(t, "flags")}
-	kinds := []FileKind{KindRegular, KindDevice, KindEventFD, KindEpoll, KindTimerFD, KindSignalFD, KindUnix, KindTCP, KindUDP}
+	kinds := []FileKind{KindRegular, KindDevice, KindEventFD, KindEpoll, KindTimerFD, KindSignalFD, KindUnix, KindTCP, KindUDP, KindMPTCP}
 	if len(st.Pipes) > 0 {
 		kinds = append(kinds, KindPipe)
 	}
@@ -170,6 +170,8 @@ func drawFile(t *rapid.T, st *State, id int) OpenFile {
 			Connection: rapid.Ptr(rapid.Make[TCPConnection](), true).Draw(t, "connection")}
 	case KindUDP:
 		f.UDP = &UDPSocket{Local: addrPort(t), Remote: addrPort(t), Queue: []Datagram{{From: addrPort(t), To: addrPort(t), Data: []byte{7}}}}
+	case KindMPTCP:
+		f.MPTCP = &TCPSocket{State: TCPListen, Local: addrPort(t), Backlog: rapid.Int().Draw(t, "backlog")}
 	case KindPipe:
 		f.Pipe = &PipeEnd{Pipe: rapid.SampledFrom(st.Pipes).Draw(t, "pipe").ID}
 	case KindMemfd:

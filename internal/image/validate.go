@@ -84,7 +84,7 @@ func checkKind(f *OpenFile) error {
 	parts := map[FileKind]bool{
 		KindRegular: f.Regular != nil, KindDevice: f.Device != nil, KindMemfd: f.Memfd != nil, KindPipe: f.Pipe != nil,
 		KindEventFD: f.Event != nil, KindEpoll: f.Epoll != nil, KindTimerFD: f.Timer != nil, KindSignalFD: f.Signal != nil,
-		KindUnix: f.Unix != nil, KindTCP: f.TCP != nil, KindUDP: f.UDP != nil,
+		KindUnix: f.Unix != nil, KindTCP: f.TCP != nil, KindUDP: f.UDP != nil, KindMPTCP: f.MPTCP != nil,
 	}
 	set, known := parts[f.Kind]
 	if !known {

@@ -24,8 +24,22 @@ func Endpoints(s *image.State) []Endpoint {
 			all = append(all, Endpoint{kernel.IPProtoTCP, f.TCP.Local, f.TCP.Remote})
 		case f.TCP != nil && f.TCP.State == image.TCPListen:
 			all = append(all, Endpoint{Protocol: kernel.IPProtoTCP, Local: f.TCP.Local})
+		case f.MPTCP != nil && f.MPTCP.State == image.TCPListen:
+			all = append(all, Endpoint{Protocol: kernel.IPProtoTCP, Local: f.MPTCP.Local})
 		case f.UDP != nil && f.UDP.Local.Port() != 0:
 			all = append(all, Endpoint{kernel.IPProtoUDP, f.UDP.Local, f.UDP.Remote})
+		}
+	}
+	return all
+}
+
+// Requested lists what sockets of an image answer requests for connections on, though the application is frozen: MPTCP sockets, which cannot be made
+// deaf.
+func Requested(s *image.State) []Endpoint {
+	var all []Endpoint
+	for i := range s.Files {
+		if m := s.Files[i].MPTCP; m != nil && m.State == image.TCPListen {
+			all = append(all, Endpoint{Protocol: kernel.IPProtoTCP, Local: m.Local})
 		}
 	}
 	return all

@@ -30,6 +30,14 @@ func chains(c *nftables.Conn, t *nftables.Table) (in, out *nftables.Chain) {
 
 // addRules makes one set and two rules for each shape that occurs.
 func addRules(c *nftables.Conn, t *nftables.Table, in, out *nftables.Chain, endpoints []Endpoint) error {
+	return eachSet(c, t, endpoints, func(s shape, set *nftables.Set) {
+		c.AddRule(&nftables.Rule{Table: t, Chain: in, Exprs: s.drop(set, true)})
+		c.AddRule(&nftables.Rule{Table: t, Chain: out, Exprs: s.drop(set, false)})
+	})
+}
+
+// eachSet makes one set for each shape that occurs, and lets add make its rules.
+func eachSet(c *nftables.Conn, t *nftables.Table, endpoints []Endpoint, add func(shape, *nftables.Set)) error {
 	keys := map[shape]map[string]bool{}
 	var order []shape
 	for _, e := range endpoints {
@@ -45,8 +53,7 @@ func addRules(c *nftables.Conn, t *nftables.Table, in, out *nftables.Chain, endp
 		if err != nil {
 			return err
 		}
-		c.AddRule(&nftables.Rule{Table: t, Chain: in, Exprs: s.drop(set, true)})
-		c.AddRule(&nftables.Rule{Table: t, Chain: out, Exprs: s.drop(set, false)})
+		add(s, set)
 	}
 	return nil
 }

@@ -15,6 +15,11 @@ type Tentative struct {
 
 // LockTentatively is Lock for an application that is about to be ended.
 func LockTentatively(name string, endpoints []Endpoint) (*Tentative, error) {
+	return tentatively(name, func() error { return Lock(name, endpoints) })
+}
+
+// tentatively calls lock when it is made sure that kup's death takes the lock back.
+func tentatively(name string, lock func() error) (*Tentative, error) {
 	will, err := kernel.NewWill(1)
 	if err != nil {
 		return nil, err
@@ -26,7 +31,7 @@ func LockTentatively(name string, endpoints []Endpoint) (*Tentative, error) {
 	if err := will.Send(0, t.socket, deletion(table(name).Name)); err != nil {
 		return nil, errors.Join(err, t.Keep())
 	}
-	if err := Lock(name, endpoints); err != nil {
+	if err := lock(); err != nil {
 		return nil, errors.Join(err, t.Keep())
 	}
 	return t, nil

@@ -167,9 +167,6 @@ var families = map[int]string{
 	31: "Bluetooth", 38: "kernel cryptography", 40: "vsock", 44: "XDP",
 }
 
-// protocolMPTCP is IPPROTO_MPTCP.
-const protocolMPTCP = 262
-
 // unknownSocket refuses a socket, of which /proc says nothing but its inode.
 func unknownSocket(d *Descriptor) error {
 	get := func(option int) int {
@@ -180,9 +177,6 @@ func unknownSocket(d *Descriptor) error {
 		return v
 	}
 	domain, kind, protocol := get(kernel.SoDomain), get(kernel.SoType), get(kernel.SoProtocol)
-	if protocol == protocolMPTCP {
-		return refuse.Errorf("%s is an MPTCP socket, which kup cannot checkpoint; let the application use plain TCP (a Go program: start it with GODEBUG=multipathtcp=0)", d)
-	}
 	name, ok := families[domain]
 	if !ok {
 		name = fmt.Sprintf("unknown (%d)", domain)

@@ -38,9 +38,6 @@ var refusals = []struct {
 	{"netlink", func(b *tracee.Batch, _ string) {
 		b.Must("socket", kernel.SysSocket, 16, 3, 0)
 	}, "family netlink"},
-	{"MPTCP", func(b *tracee.Batch, _ string) {
-		b.Must("socket", kernel.SysSocket, kernel.AFInet, kernel.SockStream, protocolMPTCP)
-	}, "MPTCP socket"},
 	{"terminal", func(b *tracee.Batch, _ string) {
 		open(b, "/dev/ptmx", kernel.ORdWr|kernel.ONoCTTY)
 	}, "terminal"},

@@ -47,6 +47,7 @@ var handlers = []*Handler{
 	timerfd,
 	signalfd,
 	unixSocket,
+	mptcp, // before the connections of TCP: see rebuildTCP
 	tcp,
 	udp,
 	epoll,

@@ -100,6 +100,10 @@ func buildListener(fd int, s *image.TCPSocket) error {
 	if err := setOptions(fd, s.Options, afterBirth); err != nil {
 		return err
 	}
+	return listenInet(fd, s)
+}
+
+func listenInet(fd int, s *image.TCPSocket) error {
 	switch err := kernel.Listen(fd, s.Backlog); {
 	case errors.Is(err, kernel.EADDRINUSE):
 		return conflictf("address %s is taken%s", s.Local, holderOfPort(s.Local.Port(), kernel.IPProtoTCP))
