@@ -15,6 +15,14 @@ const SchedAttrSize = 48
 // SchedGetAttr reads a task's scheduling policy and parameters.
 func SchedGetAttr(tid int) (*SchedAttr, error) { return unix.SchedGetAttr(tid, 0) }
 
+// SchedSetAttr changes the scheduling of the calling thread.
+func SchedSetAttr(a *SchedAttr) error { return unix.SchedSetAttr(0, a, 0) }
+
+// SchedFIFO gives the calling thread, not its children, the lowest real-time priority.
+func SchedFIFO() error {
+	return SchedSetAttr(&SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK})
+}
+
 // SchedGetAffinity reads a task's processor mask as the kernel keeps it: little-endian words.
 func SchedGetAffinity(tid int) ([]byte, error) {
 	buf := make([]byte, 1024)
