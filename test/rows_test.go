@@ -58,6 +58,7 @@ var memoryRows = []row{
 	{name: "noreserve", source: "memory/noreserve"},
 	{name: "names", source: "memory/names"},
 	{name: "droppable", source: "memory/droppable"},
+	{name: "ondemand", source: "memory/ondemand", restless: true},
 }
 
 var objectRows = []row{

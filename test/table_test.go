@@ -32,6 +32,7 @@ var modes = []struct {
 	{"untouched", runUntouched},
 	{"continue", runContinue},
 	{"restore", func(t *testing.T, r row) { runRestore(t, r, 1) }},
+	{"demand", runOnDemand},
 	{"twice", func(t *testing.T, r row) { runRestore(t, r, 2) }},
 }
 
