@@ -168,7 +168,7 @@ func (c *client) run() {
 }
 
 // replyTimeout is far beyond what an update takes.
-const replyTimeout = 2 * time.Minute
+const replyTimeout = 5 * time.Minute
 
 func (c *client) set(key int) error {
 	version := c.versions[key] + 1
