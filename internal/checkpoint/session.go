@@ -140,7 +140,8 @@ func (s *Session) check() error {
 			need += int64(st.VMRSS)
 		}
 	}
-	if err := object.Check(pids); err != nil {
+	// What passes is waited for by freezeSettled.
+	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
 		return err
 	}
 	return s.checkSpace(need)
@@ -185,11 +186,35 @@ func (s *Session) survey() error {
 
 // Freeze stops every thread of the application.
 func (s *Session) Freeze(ctx context.Context) error {
-	return s.timed("freeze", func() (err error) {
+	return s.timed("freeze", func() error { return s.freezeSettled(ctx) })
+}
+
+// freezeSettled freezes the application once more as long as it is caught with connections between two states. A busy server always has
+// some, but hardly ever for as long as this takes.
+func (s *Session) freezeSettled(ctx context.Context) (err error) {
+	const tries = 20
+	for try := 1; ; try++ {
 		s.froze = time.Now()
-		s.frozen, err = s.tracer.Freeze(ctx, []int{s.options.Root})
-		return err
-	})
+		if s.frozen, err = s.tracer.Freeze(ctx, []int{s.options.Root}); err != nil {
+			return err
+		}
+		var live []int
+		for _, p := range s.frozen.Processes {
+			if !p.Zombie {
+				live = append(live, p.PID)
+			}
+		}
+		err = object.Settled(live)
+		if err == nil || !refuse.Passing(err) || try == tries {
+			return err
+		}
+		thawed := s.frozen.Thaw()
+		s.frozen = nil
+		if err := errors.Join(thawed, ctx.Err()); err != nil {
+			return err
+		}
+		time.Sleep(time.Duration(try) * time.Millisecond)
+	}
 }
 
 // Capture takes the state and the memory of the frozen application.
@@ -434,10 +459,12 @@ func (s *Session) Commit() error {
 // Thaw lets the application run on as if nothing had happened.
 func (s *Session) Thaw() error {
 	return s.timed("thaw", func() error {
+		// First, lest the application's own requests be dropped.
+		unlocked := s.unlockRequests()
 		err := s.frozen.Thaw()
 		s.frozen = nil
 		s.report.Frozen = time.Since(s.froze)
-		return errors.Join(err, s.releaseSockets())
+		return errors.Join(unlocked, err, s.releaseSockets())
 	})
 }
 
@@ -514,7 +541,7 @@ func (s *Session) State() *image.State { return s.state }
 func (s *Session) Abort() error {
 	var err error
 	if s.frozen != nil {
-		err = errors.Join(s.frozen.Thaw(), s.releaseSockets())
+		err = errors.Join(s.unlockRequests(), s.frozen.Thaw(), s.releaseSockets())
 		s.frozen = nil
 	}
 	s.Close()

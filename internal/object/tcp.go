@@ -87,7 +87,7 @@ func checkTCP(c *Capture, d *Descriptor) error {
 	}
 	switch info.state {
 	case kernel.TCPStateSynSent, kernel.TCPStateSynRecv:
-		return refuse.Errorf("%s: the connection is just being established; try again", d)
+		return unfinishedConnection(d.String())
 	case kernel.TCPStateListen:
 		if info.unacked > 0 {
 			return pendingConnections(d.String(), info.unacked)
@@ -102,7 +102,11 @@ func checkTCP(c *Capture, d *Descriptor) error {
 
 // pendingConnections refuses a listening socket with connections that no descriptor stands for.
 func pendingConnections(name string, n uint32) error {
-	return refuse.Errorf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", name, n)
+	return refuse.Passingf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", name, n)
+}
+
+func unfinishedConnection(name string) error {
+	return refuse.Passingf("%s: the connection is just being established; try again", name)
 }
 
 // checkTCPExtras refuses what can be added to a connection but not restored.

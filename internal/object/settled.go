@@ -1,0 +1,59 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
+)
+
+// Settled looks for connections of frozen processes that are between two states: being established, or waiting to be accepted. If there
+// are any, its error is refuse.Passing, and the processes had better be frozen at another instant.
+func Settled(pids []int) error {
+	var unsettled []error
+	for _, pid := range pids {
+		pidfd, err := kernel.PidfdOpen(pid)
+		if err != nil {
+			return fmt.Errorf("pid %d: pidfd_open: %w", pid, err)
+		}
+		defer kernel.Close(pidfd)
+		fds, err := procfs.FDs(pid)
+		if err != nil {
+			return fmt.Errorf("pid %d: descriptors: %w", pid, err)
+		}
+		for _, fd := range fds {
+			link, err := kernel.ReadLink(procfs.Path(pid, fmt.Sprintf("fd/%d", fd)))
+			if err != nil || !strings.HasPrefix(link, "socket:") {
+				continue
+			}
+			unsettled = append(unsettled, settled(pid, pidfd, fd))
+		}
+	}
+	return errors.Join(unsettled...)
+}
+
+func settled(pid, pidfd, fd int) error {
+	file, err := kernel.PidfdGetfd(pidfd, fd)
+	if err != nil {
+		return fmt.Errorf("pid %d: fd %d: pidfd_getfd: %w", pid, fd, err)
+	}
+	defer kernel.Close(file)
+	protocol, err := kernel.SocketInt(file, kernel.SolSocket, kernel.SoProtocol)
+	if err != nil || protocol != kernel.IPProtoTCP && protocol != protocolMPTCP {
+		return nil
+	}
+	info, err := readTCPInfo(file)
+	if err != nil {
+		return nil // it is another family's protocol of that number
+	}
+	name := fmt.Sprintf("pid %d: fd %d", pid, fd)
+	switch {
+	case info.state == kernel.TCPStateSynSent, info.state == kernel.TCPStateSynRecv:
+		return unfinishedConnection(name)
+	case info.state == kernel.TCPStateListen && info.unacked > 0:
+		return pendingConnections(name, info.unacked)
+	}
+	return nil
+}
