@@ -70,7 +70,7 @@ func TestServersLiveThroughUpdates(t *testing.T) {
 
 // TestProgramsLiveThroughUpdates takes programs that check themselves from 6.1 to 6.12, back, and to 6.12 again.
 func TestProgramsLiveThroughUpdates(t *testing.T) {
-	g := start(t, trial.Config{Programs: []string{"/bin/bash"}, Files: build(t, programs)})
+	g := start(t, trial.Config{Programs: []string{"/bin/bash", "/usr/bin/nice"}, Files: build(t, programs)})
 	for _, p := range programs {
 		p.start(t, g)
 	}

@@ -82,9 +82,9 @@ func heap(seed uint64) {
 // ticking verifies that a ticker is never early and never stops.
 func ticking() {
 	const period = 20 * time.Millisecond
+	start := time.Now()
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
-	start := time.Now()
 	for n := 1; !finishing(); n++ {
 		select {
 		case <-ticker.C:
