@@ -140,6 +140,9 @@ func (s *Session) check() error {
 			need += int64(st.VMRSS)
 		}
 	}
+	if len(pids) == 0 {
+		return refuse.Errorf("pid %d has ended and only waits for its parent to notice: there is nothing to checkpoint", s.options.Root)
+	}
 	// What passes is waited for by freezeSettled.
 	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
 		return err
