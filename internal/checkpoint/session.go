@@ -2,22 +2,17 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/kup-project/kup/internal/image"
-	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/object"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
-	"github.com/kup-project/kup/internal/task"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -102,69 +97,6 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 	s.report.Dir = s.writer.Dir()
 	s.memory = memory.Capture{State: s.state, Path: s.writer.Path}
 	return s, nil
-}
-
-// checkSettled repeats the check while it fails: a running application forks, and opens and closes things while it is looked at. What
-// cannot be checkpointed is still there a moment later.
-func (s *Session) checkSettled() error {
-	const tries, pause = 5, 10 * time.Millisecond
-	for try := 1; ; try++ {
-		err := s.check()
-		if err == nil || try == tries {
-			return err
-		}
-		time.Sleep(pause)
-	}
-}
-
-// check looks at the running application.
-func (s *Session) check() error {
-	tree, err := tracee.Check([]int{s.options.Root})
-	if err != nil {
-		return err
-	}
-	var pids []int
-	need := int64(0)
-	for _, p := range tree {
-		if p.Zombie {
-			continue
-		}
-		pids = append(pids, p.PID)
-		if err := task.Check(p.PID); err != nil {
-			return err
-		}
-		if err := memory.Check(p.PID); err != nil {
-			return err
-		}
-		if st, err := procfs.ReadStatus(p.PID); err == nil {
-			need += int64(st.VMRSS)
-		}
-	}
-	if len(pids) == 0 {
-		return refuse.Errorf("pid %d has ended and only waits for its parent to notice: there is nothing to checkpoint", s.options.Root)
-	}
-	// What passes is waited for by freezeSettled.
-	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
-		return err
-	}
-	return s.checkSpace(need)
-}
-
-// checkSpace refuses what will hardly fit, by the memory that the application has resident.
-func (s *Session) checkSpace(need int64) error {
-	parent := filepath.Dir(filepath.Clean(s.options.Dir))
-	if _, err := os.Stat(parent); err != nil {
-		return fmt.Errorf("image directory %s: %w", s.options.Dir, err)
-	}
-	free, err := kernel.FreeSpace(parent)
-	if err != nil {
-		return err
-	}
-	if free >= 0 && free < need {
-		return refuse.Errorf("the application has %d MB of memory, and the file system of %s has %d MB free; make room or choose another directory",
-			need>>20, parent, free>>20)
-	}
-	return nil
 }
 
 // Survey looks at the mappings once more, just before the freeze, which then need not. It may be left out.
@@ -253,117 +185,6 @@ func (s *Session) compare() error {
 	return nil
 }
 
-func (s *Session) captureProcesses() error {
-	if err := s.captureHost(); err != nil {
-		return err
-	}
-	for _, p := range s.frozen.Processes {
-		out, err := task.Identity(p)
-		if err != nil {
-			return err
-		}
-		if !p.Zombie {
-			if err := s.captureLive(p, &out); err != nil {
-				return err
-			}
-			s.report.Threads += len(out.Threads)
-		}
-		s.state.Processes = append(s.state.Processes, out)
-	}
-	s.report.Processes = len(s.state.Processes)
-	return s.oneClock()
-}
-
-func (s *Session) captureLive(p *tracee.Process, out *image.Process) error {
-	// Once more, now that nothing can change any more.
-	if err := task.Check(p.PID); err != nil {
-		return err
-	}
-	room, err := leaderRoom(p.PID)
-	if err != nil {
-		return err
-	}
-	leader, err := p.Tasks[0].Inject(room)
-	if err != nil {
-		return err
-	}
-	s.injections[p.PID] = leader
-	if err := task.Capture(p, leader, out); err != nil {
-		return err
-	}
-	for i, t := range p.Tasks {
-		thread, err := captureThread(t, leader, i == 0)
-		if err != nil {
-			return err
-		}
-		out.Threads = append(out.Threads, thread)
-	}
-	if s.state.Host.XCR0 == 0 {
-		s.state.Host.XCR0 = enabledFeatures(out.Threads[0].XState)
-	}
-	return nil
-}
-
-// enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,
-// USER_XSTATE_XCR0_WORD).
-func enabledFeatures(xstate []byte) uint64 {
-	const xcr0 = 464
-	if len(xstate) < xcr0+8 {
-		return 0
-	}
-	return binary.LittleEndian.Uint64(xstate[xcr0:])
-}
-
-func captureThread(t *tracee.Task, leader *tracee.Injection, leads bool) (image.Thread, error) {
-	if leads {
-		return task.CaptureThread(t, leader)
-	}
-	in, err := t.Inject(threadArea)
-	if err != nil {
-		return image.Thread{}, err
-	}
-	thread, err := task.CaptureThread(t, in)
-	if closed := in.Close(); err == nil {
-		err = closed
-	}
-	return thread, err
-}
-
-func (s *Session) captureHost() (err error) {
-	h := &s.state.Host
-	if h.Boot, err = procfs.BootID(); err != nil {
-		return err
-	}
-	if h.Kernel, err = procfs.KernelRelease(); err != nil {
-		return err
-	}
-	now, err := kernel.Clocks()
-	if err != nil {
-		return err
-	}
-	h.Realtime, h.Monotonic, h.Boottime = now.Realtime, now.Monotonic, now.Boottime
-	h.VDSO, err = memory.HostVDSO()
-	return err
-}
-
-// oneClock refuses applications whose processes live in different times.
-func (s *Session) oneClock() error {
-	var first *image.Process
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
-		if p.State == image.Zombie {
-			continue
-		}
-		if first == nil {
-			first = p
-		}
-		if p.TimeOffset != first.TimeOffset {
-			return refuse.Errorf("pid %d (%s) and pid %d (%s) are in time namespaces with different clocks, which cannot be checkpointed", first.PID, first.Comm, p.PID, p.Comm)
-		}
-	}
-	return nil
-}
-
 func (s *Session) captureMappings() error {
 	for i := range s.state.Processes {
 		p := &s.state.Processes[i]
@@ -384,47 +205,6 @@ func (s *Session) captureObjects() error {
 		return err
 	}
 	return s.lockRequests()
-}
-
-// requestsLock names the lock of lockRequests.
-func (s *Session) requestsLock() string { return fmt.Sprintf("%d-requests", s.options.Root) }
-
-// lockRequests keeps the kernel from making connections for a frozen application on sockets that cannot be made deaf: they would wait to be
-// accepted, and be lost.
-func (s *Session) lockRequests() error {
-	endpoints := netlock.Requested(s.state)
-	if len(endpoints) == 0 {
-		return nil
-	}
-	lock, err := netlock.LockRequests(s.requestsLock(), endpoints)
-	if errors.Is(err, netlock.ErrUnavailable) {
-		return nil // The application can run on all the same. What comes in is refused by captureNetwork.
-	}
-	s.requests = lock
-	return err
-}
-
-func (s *Session) unlockRequests() error {
-	if s.requests == nil {
-		return nil
-	}
-	err := netlock.Unlock(s.requestsLock())
-	if err == nil {
-		err = s.requests.Keep()
-	}
-	s.requests = nil
-	return err
-}
-
-// captureNetwork comes last: what peers send until then is in the image, and need not be sent again.
-func (s *Session) captureNetwork() error {
-	if err := s.objects.CaptureNetwork(); err != nil {
-		return err
-	}
-	if len(netlock.Endpoints(s.state)) > 0 {
-		s.state.NetLock = fmt.Sprintf("%d-%x", s.options.Root, s.state.Host.Realtime)
-	}
-	return nil
 }
 
 func (s *Session) dump() error {
@@ -484,42 +264,6 @@ func (s *Session) Kill() error {
 		s.report.Frozen = time.Since(s.froze)
 		return errors.Join(err, s.releaseSockets(), ending.Close())
 	})
-}
-
-// silence makes the application's connections vanish without a word when its processes end. If kup dies before it returns, the application
-// runs on as if nothing had happened; afterwards, what it returns ends all processes in that case.
-func (s *Session) silence() (ending *kernel.Will, err error) {
-	if s.state.NetLock == "" {
-		return s.pointOfNoReturn()
-	}
-	lock, err := netlock.LockTentatively(s.state.NetLock, netlock.Endpoints(s.state))
-	if err != nil {
-		return nil, err
-	}
-	if err = s.objects.SealNetwork(); err == nil {
-		ending, err = s.pointOfNoReturn()
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.objects.UnsealNetwork(), netlock.Unlock(s.state.NetLock), lock.Keep())
-	}
-	s.objects.KeepSeal()
-	return ending, lock.Keep()
-}
-
-// pointOfNoReturn makes sure that the processes end, and all of them, even if kup dies while it ends them.
-func (s *Session) pointOfNoReturn() (*kernel.Will, error) {
-	var pids []int
-	for _, p := range s.frozen.Processes {
-		pids = append(pids, p.PID)
-	}
-	return kernel.KillOnDeath(pids)
-}
-
-func (s *Session) releaseSockets() error {
-	if s.objects == nil {
-		return nil
-	}
-	return errors.Join(s.objects.ReleaseSockets(), s.unlockRequests())
 }
 
 // Seal adds hashes of all contents to the committed image.

@@ -1,0 +1,79 @@
+package checkpoint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/memory"
+	"github.com/kup-project/kup/internal/object"
+	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
+	"github.com/kup-project/kup/internal/task"
+	"github.com/kup-project/kup/internal/tracee"
+)
+
+// checkSettled repeats the check while it fails: a running application forks, and opens and closes things while it is looked at. What
+// cannot be checkpointed is still there a moment later.
+func (s *Session) checkSettled() error {
+	const tries, pause = 5, 10 * time.Millisecond
+	for try := 1; ; try++ {
+		err := s.check()
+		if err == nil || try == tries {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// check looks at the running application.
+func (s *Session) check() error {
+	tree, err := tracee.Check([]int{s.options.Root})
+	if err != nil {
+		return err
+	}
+	var pids []int
+	need := int64(0)
+	for _, p := range tree {
+		if p.Zombie {
+			continue
+		}
+		pids = append(pids, p.PID)
+		if err := task.Check(p.PID); err != nil {
+			return err
+		}
+		if err := memory.Check(p.PID); err != nil {
+			return err
+		}
+		if st, err := procfs.ReadStatus(p.PID); err == nil {
+			need += int64(st.VMRSS)
+		}
+	}
+	if len(pids) == 0 {
+		return refuse.Errorf("pid %d has ended and only waits for its parent to notice: there is nothing to checkpoint", s.options.Root)
+	}
+	// What passes is waited for by freezeSettled.
+	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
+		return err
+	}
+	return s.checkSpace(need)
+}
+
+// checkSpace refuses what will hardly fit, by the memory that the application has resident.
+func (s *Session) checkSpace(need int64) error {
+	parent := filepath.Dir(filepath.Clean(s.options.Dir))
+	if _, err := os.Stat(parent); err != nil {
+		return fmt.Errorf("image directory %s: %w", s.options.Dir, err)
+	}
+	free, err := kernel.FreeSpace(parent)
+	if err != nil {
+		return err
+	}
+	if free >= 0 && free < need {
+		return refuse.Errorf("the application has %d MB of memory, and the file system of %s has %d MB free; make room or choose another directory",
+			need>>20, parent, free>>20)
+	}
+	return nil
+}
