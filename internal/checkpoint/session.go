@@ -208,6 +208,9 @@ func (s *Session) captureObjects() error {
 }
 
 func (s *Session) dump() error {
+	if err := s.memory.ForgetEnded(); err != nil {
+		return err
+	}
 	total := int64(0)
 	for i := range s.state.Processes {
 		p := &s.state.Processes[i]

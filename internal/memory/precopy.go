@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -107,6 +108,25 @@ func (p *Precopy) Flush() error { return p.file.Sync() }
 func (p *Precopy) remaining(own ownPages) foam.Extents {
 	written := foam.Merged(own.written...)
 	return foam.Merged(own.all...).Minus(p.copied).Add(written...)
+}
+
+// ForgetEnded removes what was copied of processes that are not in the state: they have ended since.
+func (c *Capture) ForgetEnded() error {
+	live := map[int]bool{}
+	for _, p := range c.State.Processes {
+		live[p.PID] = p.State != image.Zombie
+	}
+	for pid, p := range c.Precopies {
+		if live[pid] {
+			continue
+		}
+		p.stop()
+		delete(c.Precopies, pid)
+		if err := os.Remove(c.Path(foamName(pid))); err != nil {
+			return fmt.Errorf("pages of pid %d, which has ended: %w", pid, err)
+		}
+	}
+	return nil
 }
 
 // stop ends the watch. It takes the kernel some ms per GB, so it is done when the application runs again or is gone.

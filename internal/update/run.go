@@ -158,9 +158,12 @@ func (u *update) findApplications() error {
 	return nil
 }
 
-// prepare makes a session for every application.
+// prepare makes a session for every application that has none.
 func (u *update) prepare() error {
 	for _, c := range u.carried {
+		if c.session != nil {
+			continue
+		}
 		dir, err := u.Store.NextImageDir(c.Name)
 		if err != nil {
 			return err
@@ -221,20 +224,20 @@ func (u *update) change(ctx context.Context) error {
 // captureSettled repeats the capture while something transient is refused, as a connection that is just coming in. What cannot be
 // captured at all was refused before.
 func (u *update) captureSettled(ctx context.Context) error {
-	const tries, pause = 5, 20 * time.Millisecond
+	const tries, pause = 10, 50 * time.Millisecond
 	for try := 1; ; try++ {
-		err := u.captureAll(ctx)
-		if err == nil || !errors.Is(err, refuse.ErrRefused) || try == tries {
+		err := u.prepare()
+		if err == nil {
+			err = u.captureAll(ctx)
+		}
+		if err == nil || !errors.Is(err, refuse.ErrRefused) || try == tries || ctx.Err() != nil {
 			return err
 		}
-		if err := u.dismiss(); err != nil {
-			return err
+		if failed := u.dismiss(); failed != nil {
+			return errors.Join(err, failed)
 		}
-		u.note("thawed")
+		u.note("thawed, to try again: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		time.Sleep(pause)
-		if err := u.prepare(); err != nil {
-			return err
-		}
 	}
 }
 
