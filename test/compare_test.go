@@ -2,9 +2,11 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,47 +43,56 @@ func takePortrait(processes []int) portrait {
 	return p
 }
 
-// steadyPortrait takes portraits until two in a row are the same: what a program has for a moment only, a pending signal
-// or an open file, is in none.
-func steadyPortrait(t *testing.T, processes []int) portrait {
+// habits is what a program looks like while nothing is done to it: for each file of /proc the texts that were seen. A program at work opens
+// a file or blocks a signal for a moment, so there can be several.
+type habits map[string][]string
+
+// observe takes portraits until two in a row are the same, and then some more.
+func observe(t *testing.T, processes []int) habits {
 	t.Helper()
+	seen := habits{}
 	last := takePortrait(processes)
 	eventually(t, "a steady state", func() bool {
 		now := takePortrait(processes)
-		same := difference(last, now) == ""
+		same := maps.Equal(last, now)
 		last = now
 		return same
 	})
-	return last
+	const more, pause = 10, 5 * time.Millisecond
+	for range more {
+		for name, text := range last {
+			if !slices.Contains(seen[name], text) {
+				seen[name] = append(seen[name], text)
+			}
+		}
+		time.Sleep(pause)
+		last = takePortrait(processes)
+	}
+	return seen
 }
 
-// difference names the first few things that differ.
-func difference(before, after portrait) string {
-	var found []string
-	for name, want := range before {
-		if got, exists := after[name]; !exists {
-			found = append(found, fmt.Sprintf("%s is gone, was\n%s", name, want))
-		} else if got != want {
-			found = append(found, fmt.Sprintf("%s, expected\n%s\ngot\n%s", name, want, got))
-		}
-	}
-	for name, got := range after {
-		if _, exists := before[name]; !exists {
-			found = append(found, fmt.Sprintf("%s is new:\n%s", name, got))
-		}
-	}
-	return strings.Join(found[:min(len(found), 4)], "\n")
-}
-
-// sameAs compares the running processes with an earlier portrait. A program at work opens a file or blocks a signal
-// for a moment, so a difference counts only if it stays.
-func sameAs(t *testing.T, before portrait, processes []int) {
+// sameAs compares the running processes with what was observed earlier. A difference counts only if it stays.
+func sameAs(t *testing.T, before habits, processes []int) {
 	t.Helper()
-	var now string
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if now = difference(before, takePortrait(processes)); now == "" {
+	open := maps.Clone(before)
+	var fresh []string
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		now := takePortrait(processes)
+		fresh = fresh[:0]
+		for name, text := range now {
+			if slices.Contains(before[name], text) {
+				delete(open, name)
+			} else if before[name] == nil {
+				fresh = append(fresh, name+" is new: "+text)
+			}
+		}
+		if len(open) == 0 && len(fresh) == 0 {
 			return
 		}
 	}
-	t.Fatalf("the processes do not look as before the checkpoint: %s", now)
+	now := takePortrait(processes)
+	for name, texts := range open {
+		t.Errorf("%s, expected\n%s\ngot\n%s", name, strings.Join(texts, "\nor\n"), now[name])
+	}
+	t.Fatalf("the processes do not look as before the checkpoint: %d files of /proc differ, and %v", len(open), fresh)
 }

@@ -138,7 +138,7 @@ func TestRestoreWhileOriginalRunsIsAConflict(t *testing.T) {
 	if r.code != exitDone {
 		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
 	}
-	before := steadyPortrait(t, tree(p.pid))
+	before := observe(t, tree(p.pid))
 	message := failsCleanly(t, &program{dir: image}, exitConflict, "restore", "--dir", image)
 	if !strings.Contains(message, strconv.Itoa(p.pid)) {
 		t.Errorf("the message does not name pid %d: %s", p.pid, message)

@@ -49,7 +49,7 @@ func surviveKills(t *testing.T, p *program) {
 		if n >= 3*kills {
 			t.Fatalf("only %d of %d kills came before kup was done", killed, n)
 		}
-		before := steadyPortrait(t, tree(p.pid))
+		before := observe(t, tree(p.pid))
 		rounds := p.progress(t)
 		delay := time.Duration(random.Int64N(int64(longest)))
 		image := p.image(t)

@@ -78,7 +78,7 @@ func TestRefusedProgramRunsOnUntouched(t *testing.T) {
 // no image, and leaves the tree of p as it was.
 func refuses(t *testing.T, p *program, target int, messages ...string) {
 	t.Helper()
-	before := steadyPortrait(t, tree(p.pid))
+	before := observe(t, tree(p.pid))
 	image := p.image(t)
 	r := kup(t, "checkpoint", "--pid", strconv.Itoa(target), "--dir", image)
 	if r.code != exitRefused {

@@ -82,9 +82,9 @@ func runUntouched(t *testing.T, r row) {
 func runContinue(t *testing.T, r row) {
 	p, stopPeer := startRow(t, r)
 	for range checkpointsRow {
-		var before portrait
+		var before habits
 		if !r.restless {
-			before = steadyPortrait(t, tree(p.pid))
+			before = observe(t, tree(p.pid))
 		}
 		_, result := p.checkpoint(t, true)
 		if refused(t, r, result) {

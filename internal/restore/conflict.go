@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/kup-project/kup/internal/image"
@@ -41,6 +42,14 @@ func checkIDs(st *image.State, p *plan) error {
 	return nil
 }
 
+// ErrOwnID says that the kernel has given kup itself an ID that the application needs. Another kup gets another one.
+var ErrOwnID = errors.New("the ID was given to this very kup by chance; run the command again")
+
+func ownTask(id int) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", id))
+	return err == nil
+}
+
 // reapTime is how long a process that has ended may still have its ID: not every init reaps at once, and the application itself may have
 // been ended a moment ago.
 const reapTime = 5 * time.Second
@@ -50,6 +59,9 @@ func checkID(id int, what string) error {
 		st, err := procfs.ReadStat(id)
 		if err != nil {
 			return nil
+		}
+		if ownTask(id) {
+			return conflict{fmt.Errorf("%s cannot be restored: %w", what, ErrOwnID)}
 		}
 		if st.State != 'Z' || time.Now().After(deadline) {
 			return conflict{fmt.Errorf("%s cannot be restored: the ID is taken by pid %d (%s); end that process, or restore where the ID is free", what, id, st.Comm)}
