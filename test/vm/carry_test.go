@@ -70,17 +70,14 @@ func TestServersLiveThroughUpdates(t *testing.T) {
 
 // TestProgramsLiveThroughUpdates takes programs that check themselves from 6.1 to 6.12, back, and to 6.12 again.
 func TestProgramsLiveThroughUpdates(t *testing.T) {
-	g := start(t, trial.Config{Programs: []string{"/bin/bash", "/usr/bin/nice"}, Files: build(t, programs)})
+	g := start(t, trial.Config{Programs: []string{"/bin/bash"}, Files: build(t, programs)})
 	for _, p := range programs {
 		p.start(t, g)
 	}
 	for _, line := range []string{"6.12", "6.1", "6.12"} {
 		update(t, g, line)
-		if states := must(t, g, "kup", "ps"); strings.Count(states, "running") != len(programs) {
-			t.Fatalf("after the update to %s:\n%s", line, states)
-		}
 		for _, p := range programs {
-			if log := p.log(t, g); strings.Contains(log, "FAIL") {
+			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
 				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
 			}
 		}

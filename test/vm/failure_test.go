@@ -20,7 +20,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	survivors := []program{{name: "basic", source: "task/basic.c"}, {name: "threads", source: "task/threads.c"}, {name: "tcppair", source: "net/tcppair.c"}}
 	files := build(t, survivors)
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
-	g := start(t, trial.Config{Programs: []string{"/usr/bin/nice"}, Files: files})
+	g := start(t, trial.Config{Files: files})
 	for _, p := range survivors {
 		p.start(t, g)
 	}

@@ -58,9 +58,19 @@ func (p program) start(t *testing.T, g *trial.Guest) {
 		command = append([]string{"bash"}, command...)
 	}
 	must(t, g, "mkdir", "-m", "777", p.dir())
-	// They never rest, and the guest has other things to do.
-	must(t, g, append([]string{"kup", "run", "-d", "--name", p.name, "--", "nice", "-n", "19"}, command...)...)
+	must(t, g, append([]string{"kup", "run", "-d", "--name", p.name, "--"}, command...)...)
 	eventually(t, p.name+" to be ready", func() bool { return p.says(t, g, "ready") })
+}
+
+// running tells whether kup says that the program runs.
+func (p program) running(t *testing.T, g *trial.Guest) bool {
+	t.Helper()
+	for line := range strings.Lines(must(t, g, "kup", "ps")) {
+		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == p.name {
+			return fields[2] == "running"
+		}
+	}
+	return false
 }
 
 // log is what the program has said so far.
