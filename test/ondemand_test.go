@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -165,6 +166,54 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 	p.restoreOnDemand(t, image)
 	p.filled(t)
 	p.finish(t)
+}
+
+// TestRestoreOnDemandIsAllOrNothing kills kup at random instants of a restore on demand: either nothing of the application is left, page server
+// included, or all of it runs, with all of its memory.
+func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
+	p := start(t, buildC(t, "memory/ondemand"))
+	p.waitReady(t)
+	image, r := p.checkpoint(t, false)
+	if r.code != exitDone {
+		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
+	}
+	begin := time.Now()
+	p.restoreOnDemand(t, image)
+	whole := time.Since(begin)
+	p.filled(t)
+	end(t, tree(p.pid))
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("a restore takes %v; kills within, seed %d", whole, seed)
+	for n := range serverKills {
+		cmd := exec.Command(buildKup(t), "restore", "--dir", image, "--on-demand")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		delay := time.Duration(random.Int64N(int64(whole)))
+		time.Sleep(delay)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		p.decided(t)
+		eventually(t, fmt.Sprintf("all or nothing after kill %d at %v", n, delay), func() bool {
+			left := members(p.dir)
+			return len(left) == 0 || slices.Contains(left, p.pid) && !slices.ContainsFunc(left, isServer)
+		})
+		p.check(t)
+		if alive(p.pid) {
+			p.filled(t)
+		}
+		end(t, tree(p.pid))
+	}
+	p.restoreOnDemand(t, image)
+	p.filled(t)
+	p.finish(t)
+}
+
+// isServer tells whether a process is a page server.
+func isServer(pid int) bool {
+	command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.Contains(string(command), "\x00"+pageserver.Verb)
 }
 
 // TestCheckpointWaitsForThePageServer holds a page server up, and looks at what other commands say meanwhile.

@@ -98,6 +98,3 @@ func (g *Guard) Close() error {
 	unix.Close(g.pidfd)
 	return unix.Munmap(g.table)
 }
-
-// PID is the guard's process ID.
-func (g *Guard) PID() int { return g.pid }
