@@ -161,7 +161,7 @@ func find(match func(*Filling) bool) (*Filling, error) {
 	return nil, nil
 }
 
-// forget removes what failed servers have left of processes that are restored anew.
+// forget removes what failed servers have left of processes that are restored anew, and of images that are gone.
 func forget(processes []Process) error {
 	all, err := List()
 	if err != nil {
@@ -171,7 +171,8 @@ func forget(processes []Process) error {
 		same := slices.ContainsFunc(f.Processes, func(old Process) bool {
 			return slices.ContainsFunc(processes, func(p Process) bool { return p.PID == old.PID })
 		})
-		if same && !f.Server.alive() {
+		_, gone := os.Stat(f.Image)
+		if (same || f.Failed != "" && errors.Is(gone, fs.ErrNotExist)) && !f.Server.alive() {
 			if err := os.Remove(f.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
