@@ -93,6 +93,19 @@ func (p *program) decided(t *testing.T) {
 	})
 }
 
+// endAll kills the tree, and those who are forked meanwhile, until none is left.
+func (p *program) endAll(t *testing.T) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the end of all processes of pid %d", p.pid), func() bool {
+		left := false
+		for _, pid := range tree(p.pid) {
+			_ = kernel.Kill(pid, kernel.SIGKILL)
+			left = !reaped(pid) || left
+		}
+		return !left
+	})
+}
+
 // onDemandRounds is how often a program is restored while it changes its memory.
 const onDemandRounds = 10
 
@@ -130,7 +143,7 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 	p.restoreOnDemand(t, image)
 	p.filled(t)
 	whole := time.Since(begin)
-	end(t, tree(p.pid))
+	p.endAll(t)
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("restored and filled in %v; kills within, seed %d", whole, seed)
@@ -150,14 +163,14 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 		if failed == nil {
 			time.Sleep(100 * time.Millisecond)
 			p.check(t)
-			end(t, tree(p.pid))
+			p.endAll(t)
 			continue
 		}
 		ended++
-		gone(t, tree(p.pid))
 		if left := members(p.dir); len(left) > 0 {
 			t.Fatalf("processes %v live although their page server is dead: %s", left, failed.Failed)
 		}
+		p.endAll(t)
 	}
 	t.Logf("%d of %d kills came before the last page", ended, serverKills)
 	if ended == 0 {
@@ -181,7 +194,7 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	p.restoreOnDemand(t, image)
 	whole := time.Since(begin)
 	p.filled(t)
-	end(t, tree(p.pid))
+	p.endAll(t)
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("a restore takes %v; kills within, seed %d", whole, seed)
@@ -203,7 +216,7 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 		if alive(p.pid) {
 			p.filled(t)
 		}
-		end(t, tree(p.pid))
+		p.endAll(t)
 	}
 	p.restoreOnDemand(t, image)
 	p.filled(t)
@@ -228,7 +241,7 @@ func TestCheckpointWaitsForThePageServer(t *testing.T) {
 	for try := 0; try < 20 && !held; try++ {
 		server := p.restoreOnDemand(t, image)
 		if held = hold(t, server); !held {
-			end(t, tree(p.pid)) // the last page was in already
+			p.endAll(t) // the last page was in already
 			continue
 		}
 		if r := kup(t, "rm", image); r.code != exitFailed || !strings.Contains(r.output, "still being filled by pid "+strconv.Itoa(server)) {
