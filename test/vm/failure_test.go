@@ -17,7 +17,11 @@ const (
 
 // TestFailingUpdatesLeaveApplicationsAlone lets updates fail at each of their steps. The programs check themselves all the time.
 func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
-	survivors := []program{{name: "basic", source: "task/basic.c"}, {name: "threads", source: "task/threads.c"}, {name: "tcppair", source: "net/tcppair.c"}}
+	static := []string{"-static"}
+	survivors := []program{
+		{name: "basic", source: "task/basic.c", flags: static}, {name: "threads", source: "task/threads.c", flags: static},
+		{name: "tcppair", source: "net/tcppair.c", flags: static},
+	}
 	files := build(t, survivors)
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
 	g := start(t, trial.Config{Files: files})
