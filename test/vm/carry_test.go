@@ -39,12 +39,10 @@ func servers() []*server {
 }
 
 // programs check themselves, see test/programs/check.h: dynamic and static C, Go, and a bash script with a pipeline of children. None of them
-// expects a guest to be on time.
+// expects a guest to be on time. They never rest, so there are few: an emulated guest has other things to do, too.
 var programs = []program{
 	{name: "basic", source: "task/basic.c"},
 	{name: "static", source: "task/basic.c", flags: []string{"-static"}},
-	{name: "threads", source: "task/threads.c"},
-	{name: "tcppair", source: "net/tcppair.c"},
 	{name: "go", source: "golang"},
 	{name: "bash", source: "task/pipeline.sh"},
 }
@@ -68,13 +66,13 @@ func TestServersLiveThroughUpdates(t *testing.T) {
 	}
 }
 
-// TestProgramsLiveThroughUpdates takes programs that check themselves from 6.1 to 6.12, back, and to 6.12 again.
+// TestProgramsLiveThroughUpdates takes programs that check themselves from 6.1 to 6.12 and back.
 func TestProgramsLiveThroughUpdates(t *testing.T) {
 	g := start(t, trial.Config{Programs: []string{"/bin/bash"}, Files: build(t, programs)})
 	for _, p := range programs {
 		p.start(t, g)
 	}
-	for _, line := range []string{"6.12", "6.1", "6.12"} {
+	for _, line := range []string{"6.12", "6.1"} {
 		update(t, g, line)
 		for _, p := range programs {
 			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
