@@ -118,7 +118,7 @@ func TestApplicationsStartAfreshAfterPowerCut(t *testing.T) {
 	eventually(t, "the end of an application", func() bool {
 		return strings.Contains(must(t, g, "kup", "ps"), "ended") && must(t, g, "sh", "-c", "cat /data/runs; sync") == "started\n"
 	})
-	must(t, g, "kup", "rm", "ended")
+	must(t, g, "sh", "-c", "kup rm ended && sync")
 	if err := g.PowerCut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
