@@ -127,59 +127,8 @@ func TestMemoryChangesWhileItIsFilled(t *testing.T) {
 	p.finish(t)
 }
 
-// serverKills is how often the page server is killed.
-const serverKills = 20
-
-// TestApplicationEndsWithItsPageServer kills the page server at random instants: the application is gone, too, and has never seen a page
-// of zeros; the image is as good as before.
-func TestApplicationEndsWithItsPageServer(t *testing.T) {
-	p := start(t, buildC(t, "memory/ondemand"))
-	p.waitReady(t)
-	image, r := p.checkpoint(t, false)
-	if r.code != exitDone {
-		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
-	}
-	begin := time.Now()
-	p.restoreOnDemand(t, image)
-	p.filled(t)
-	whole := time.Since(begin)
-	p.endAll(t)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("restored and filled in %v; kills within, seed %d", whole, seed)
-	ended := 0
-	for range serverKills {
-		server := p.restoreOnDemand(t, image)
-		time.Sleep(time.Duration(random.Int64N(int64(whole))))
-		if pageServer, err := os.FindProcess(server); err == nil {
-			_ = pageServer.Kill()
-		}
-		p.decided(t)
-		p.check(t)
-		failed, err := pageserver.Failed(p.pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if failed == nil {
-			time.Sleep(100 * time.Millisecond)
-			p.check(t)
-			p.endAll(t)
-			continue
-		}
-		ended++
-		if left := members(p.dir); len(left) > 0 {
-			t.Fatalf("processes %v live although their page server is dead: %s", left, failed.Failed)
-		}
-		p.endAll(t)
-	}
-	t.Logf("%d of %d kills came before the last page", ended, serverKills)
-	if ended == 0 {
-		t.Errorf("no kill came before the last page")
-	}
-	p.restoreOnDemand(t, image)
-	p.filled(t)
-	p.finish(t)
-}
+// restoreKills is how often kup is killed while it restores.
+const restoreKills = 20
 
 // TestRestoreOnDemandIsAllOrNothing kills kup at random instants of a restore on demand: either nothing of the application is left, page server
 // included, or all of it runs, with all of its memory.
@@ -198,7 +147,7 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("a restore takes %v; kills within, seed %d", whole, seed)
-	for n := range serverKills {
+	for n := range restoreKills {
 		cmd := exec.Command(buildKup(t), "restore", "--dir", image, "--on-demand")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

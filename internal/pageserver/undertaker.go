@@ -30,7 +30,6 @@ func Bury(path string) error {
 		return os.Remove(path)
 	}
 	cause := cmp.Or(f.Failed, "it was killed")
-	stopAll(f)
 	killed := map[int]bool{}
 	for {
 		living, err := mourned(f)
@@ -49,27 +48,6 @@ func Bury(path string) error {
 	f.Failed = fmt.Sprintf("the page server (pid %d) ended before all memory was back (%d of %d MB): %s; the %d processes of the application were killed. "+
 		"The image %s is unharmed: restore it again", f.Server.PID, done>>20, total>>20, cause, len(killed), f.Image)
 	return errors.Join(f.save(), announce(f.Failed))
-}
-
-// stopAll stops the whole application before any of it is killed: a child that is just being born would no longer be known as one when its
-// parents are gone. A fork that had begun when the signal came is seen by the second look that finds nobody new.
-// Whatever goes wrong here, all are killed next.
-func stopAll(f *Filling) {
-	stopped := map[int]bool{}
-	for quiet := 0; quiet < 2; time.Sleep(time.Millisecond) {
-		living, err := mourned(f)
-		if err != nil {
-			return
-		}
-		quiet++
-		for _, pid := range living {
-			if stopped[pid] {
-				continue
-			}
-			quiet, stopped[pid] = 0, true
-			_ = kernel.Kill(pid, kernel.SIGSTOP)
-		}
-	}
 }
 
 // announce puts a message where the system's messages go.
