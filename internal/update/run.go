@@ -198,7 +198,16 @@ func (u *update) load() error {
 	}
 	u.kmsg = openKernelLog()
 	u.note("loaded " + plan.Version)
+	u.enter()
 	return u.journal.record(Prepared)
+}
+
+// enter puts the applications and their images, which are begun already, into the journal: whoever finds it can clear up.
+func (u *update) enter() {
+	u.journal.Applications = nil
+	for _, c := range u.carried {
+		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
+	}
 }
 
 // change is the downtime, up to the jump.
@@ -243,10 +252,7 @@ func (u *update) captureSettled(ctx context.Context) error {
 
 // captureAll freezes all applications, then saves one after the other.
 func (u *update) captureAll(ctx context.Context) error {
-	u.journal.Applications = nil
-	for _, c := range u.carried {
-		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
-	}
+	u.enter()
 	if err := u.copyAhead(ctx); err != nil {
 		return err
 	}

@@ -19,8 +19,7 @@ const (
 func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	static := []string{"-static"}
 	survivors := []program{
-		{name: "basic", source: "task/basic.c", flags: static}, {name: "threads", source: "task/threads.c", flags: static},
-		{name: "tcppair", source: "net/tcppair.c", flags: static},
+		{name: "basic", source: "task/basic.c", flags: static}, {name: "tcppair", source: "net/tcppair.c", flags: static},
 	}
 	files := build(t, survivors)
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
