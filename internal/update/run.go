@@ -197,9 +197,12 @@ func (u *update) load() error {
 		return err
 	}
 	u.kmsg = openKernelLog()
-	u.note("loaded " + plan.Version)
 	u.enter()
-	return u.journal.record(Prepared)
+	if err := u.journal.record(Prepared); err != nil {
+		return err
+	}
+	u.note("loaded " + plan.Version)
+	return nil
 }
 
 // enter puts the applications and their images, which are begun already, into the journal: whoever finds it can clear up.
