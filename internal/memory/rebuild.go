@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -212,14 +213,14 @@ func hugeFlags(size uint64) uint64 {
 
 // droppableFlag is how this kernel maps what MAP_DROPPABLE gave: before v6.11, as private memory that adorn keeps from forks
 // and dumps.
-func droppableFlag() uint64 {
+var droppableFlag = sync.OnceValue(func() uint64 {
 	mem, err := kernel.MapAnon(kernel.PageSize, kernel.ProtRead, kernel.MapDroppable)
 	if err != nil {
 		return kernel.MapPrivate
 	}
 	kernel.Unmap(mem)
 	return kernel.MapDroppable
-}
+})
 
 // allocateKeys takes the protection keys that mappings use, so that pkey_mprotect(2) accepts them.
 func allocateKeys(p *image.Process, s *tracee.Seed) error {
