@@ -142,6 +142,10 @@ func (p *program) finish(t *testing.T) {
 		t.Fatalf("the program ended without its last checks:\n%s%s", log, p.read("output"))
 	}
 	if left := members(p.dir); len(left) > 0 {
+		for _, pid := range left {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			t.Logf("left: %s", status)
+		}
 		t.Errorf("processes %v of the tree are left", left)
 	}
 }
@@ -167,6 +171,10 @@ func (p *program) cleanup(t *testing.T) {
 	p.end(t)
 	if t.Failed() {
 		t.Logf("log:\n%s%s", p.read("log"), p.read("output"))
+	}
+	if t.Failed() && os.Getenv("KEEP") != "" {
+		os.Rename(p.dir, fmt.Sprintf("/tmp/l/keep-%d", p.pid))
+		return
 	}
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Error(err)

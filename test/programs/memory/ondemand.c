@@ -78,22 +78,34 @@ static void fork_one(struct mutator *m) {
     *slot = child(in_child, m);
 }
 
+// is_one_mapping tells whether a slab can be moved as a whole: mremap(2) refuses what consists of several mappings, or moves a part of it.
+static bool is_one_mapping(struct slab *s) {
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    CHECK(maps != NULL, "/proc/self/maps: %s", strerror(errno));
+    bool one = false;
+    while (fgets(line, sizeof line, maps)) {
+        uintptr_t start, end;
+        CHECK_EQ("numbers in a line of /proc/self/maps", 2, sscanf(line, "%lx-%lx", &start, &end));
+        if (start <= (uintptr_t)s->at && (uintptr_t)s->at < end) one = (uintptr_t)s->at + SLAB <= end;
+    }
+    fclose(maps);
+    return one;
+}
+
 // move puts a slab somewhere else, sometimes larger for a moment.
 static void move(struct mutator *m, struct slab *s) {
+    if (!is_one_mapping(s)) return;
     uint8_t *to;
     if (dice(m, 2)) {
         uint8_t *room = map_anon(SLAB, PROT_NONE, MAP_PRIVATE);
         to = mremap(s->at, SLAB, SLAB, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+        CHECK(to != MAP_FAILED, "mremap to an address: %s", strerror(errno));
     } else {
         to = mremap(s->at, SLAB, 2 * SLAB, MREMAP_MAYMOVE);
-        if (to != MAP_FAILED) {
-            check_page("memory that mremap added", to + SLAB + dice(m, PAGES) * PAGE, 0);
-            CHECK(mremap(to, 2 * SLAB, SLAB, 0) == to, "mremap to the old size: %s", strerror(errno));
-        }
-    }
-    if (to == MAP_FAILED) {
-        CHECK_EQ("errno of mremap", EFAULT, errno); // the slab consists of several mappings
-        return;
+        CHECK(to != MAP_FAILED, "mremap to twice the size: %s", strerror(errno));
+        check_page("memory that mremap added", to + SLAB + dice(m, PAGES) * PAGE, 0);
+        CHECK(mremap(to, 2 * SLAB, SLAB, 0) == to, "mremap to the old size: %s", strerror(errno));
     }
     s->at = to;
 }
@@ -116,8 +128,7 @@ static void act(struct mutator *m) {
         move(m, s);
         break;
     case 4:
-        SYS(munmap(at, size));
-        CHECK(mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == at, "mmap: %s", strerror(errno));
+        CHECK(mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at, "mmap: %s", strerror(errno));
         zeroed(s, from, to);
         break;
     case 5:

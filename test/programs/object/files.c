@@ -12,6 +12,19 @@ static int other(void *unused) {
     return 0;
 }
 
+// append_one appends a byte. What an earlier run from the same image appended comes first: the position is the file's end all the same, unless the
+// image was made between the write and the question, which does not happen twice in a row.
+static void append_one(void) {
+    struct stat after;
+    off_t position;
+    for (int try = 0; try < 2; try++) {
+        SYS(write(append, "+", 1));
+        SYS(fstat(append, &after));
+        if ((position = lseek(append, 0, SEEK_CUR)) == after.st_size) return;
+    }
+    CHECK_EQ("position in the appended file", after.st_size, position);
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv);
     char *path = work_path("file");
@@ -46,11 +59,7 @@ int main(int argc, char **argv) {
         CHECK(read(writeonly, got, 1) == -1 && errno == EBADF, "a write-only descriptor can be read");
         SYS(pread(again, got, sizeof got, 0));
         CHECK(memcmp(content, got, sizeof got) == 0, "content of the file changed");
-        // What an earlier run from the same image appended comes first: the position is the file's end all the same.
-        struct stat after;
-        SYS(write(append, "+", 1));
-        SYS(fstat(append, &after));
-        CHECK_EQ("position in the appended file", after.st_size, lseek(append, 0, SEEK_CUR));
+        append_one();
         nap(5);
     }
     SYS(lseek(duplicate, 777, SEEK_SET));
