@@ -108,6 +108,13 @@ func UffdZero(fd int, dst, size uint64) (uint64, error) {
 	return uffdResult(z.zeroed, e)
 }
 
+// UffdChanging tells whether the address space is being changed, or was changed in a way that has not been read yet: then the kernel copies nothing
+// (fs/userfaultfd.c, mmap_changing, which it looks at before the address, which here is never a good one).
+func UffdChanging(fd int) bool {
+	_, err := UffdZero(fd, 0, PageSize)
+	return err == unix.EAGAIN
+}
+
 // uffdResult tells progress from an error number, which the kernel may store in the same field.
 func uffdResult(done int64, e unix.Errno) (uint64, error) {
 	if e == 0 {

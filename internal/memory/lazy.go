@@ -93,13 +93,14 @@ func (l *Lazy) watch(p *image.Process, s *tracee.Seed, path string, watched []wa
 	if err := kernel.UffdEnable(fd, features); err != nil {
 		return err
 	}
-	missing := &l.Spaces[len(l.Spaces)-1].Missing
+	known := &l.Spaces[len(l.Spaces)-1]
 	for _, w := range watched {
 		if err := kernel.UffdRegister(fd, w.Start, w.End, kernel.UffdRegisterModeMissing); err != nil {
 			return err
 		}
+		known.Watched = append(known.Watched, image.Extent{Start: w.Start, End: w.End})
 		for _, window := range p.Memory.FOAM.Windows {
-			*missing = append(*missing, w.pages.Within(image.Extent{Start: window.Start, End: window.End})...)
+			known.Missing = append(known.Missing, w.pages.Within(image.Extent{Start: window.Start, End: window.End})...)
 		}
 	}
 	return nil

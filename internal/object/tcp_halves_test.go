@@ -32,6 +32,16 @@ func endOfFile(t *testing.T, fd int) string {
 	}
 }
 
+// vanish closes a connection without a word to its peer, as the end of a kernel does.
+func vanish(c *net.TCPConn) error {
+	f, err := c.File()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(kernel.SetSocketInt(int(f.Fd()), kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOn), c.Close())
+}
+
 func TestTCPHalfClosedConnectionsSurviveRestore(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -54,6 +64,17 @@ func TestTCPHalfClosedConnectionsSurviveRestore(t *testing.T) {
 			a.check(kernel.Shutdown(fd, kernel.ShutWrite))
 			a.expectAtPeer("and mine")
 			a.check(awaitState(fd, kernel.TCPStateClose))
+		})
+		t.Run(address+" CLOSE_WAIT without a peer", func(t *testing.T) {
+			a := newTCPApp(t, network, address)
+			sure(a.peer.Write([]byte("last words")))
+			a.check(a.peer.CloseWrite())
+			a.check(awaitState(a.conn, kernel.TCPStateCloseWait))
+			a.check(vanish(a.peer))
+			fd := a.cycleConn(image.TCPCloseWait)
+			if got := endOfFile(t, fd); got != "last words" {
+				t.Errorf("got %q", got)
+			}
 		})
 		t.Run(address+" FIN_WAIT2", func(t *testing.T) {
 			a := newTCPApp(t, network, address)

@@ -278,8 +278,8 @@ func setWindow(fd int, k *image.TCPConnection) error {
 func after(a, b uint32) bool { return int32(a-b) > 0 }
 
 // ReleaseNetwork lets the rebuilt connections take part in the network. It is called last, after the network was unlocked
-// and before the processes run. Each established connection sends a window probe, by whose answer it learns
-// what its peer has received meanwhile.
+// and before the processes run. Each connection sends a window probe, by whose answer it learns what its peer has received meanwhile,
+// unless its peer has closed its side: that one may be gone, and would answer with a reset before the process has read the end of the stream.
 func (r *Rebuild) ReleaseNetwork() error {
 	var failed []error
 	for i := range r.State.Files {
@@ -301,7 +301,11 @@ func enliven(fd int, s *image.TCPSocket) error {
 			return err
 		}
 	}
-	if err := kernel.SetSocketInt(fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOff); err != nil {
+	off := kernel.TCPRepairOff
+	if k.FinReceived {
+		off = kernel.TCPRepairOffSilent
+	}
+	if err := kernel.SetSocketInt(fd, kernel.SolTCP, kernel.TCPRepair, off); err != nil {
 		return fmt.Errorf("end of TCP_REPAIR: %w", err)
 	}
 	if err := setReuse(fd, s.Options); err != nil {

@@ -13,15 +13,16 @@
 //
 // Invariants:
 //
-//   - What is missing is exact: every change that the kernel tells of is noted before another page is copied into that family. The kernel keeps
-//     us from copying in between (EAGAIN) from the moment of the change until the message is read; one batch of messages is therefore
-//     digested, changes first, before faults are served.
+//   - What is missing is exact: every change that the kernel tells of is made in the set before another page is copied into that space. The kernel
+//     keeps us from copying in between (EAGAIN) from the moment of the change until the message is read. Messages of several threads may be
+//     read in another order than that of the changes, so that these are only made when the space holds still: then all are known, and what is
+//     watched tells the order, see settle.
 //   - A page that is not in the set was never stored, or has been given up by the application: it is zeros.
 //   - A space is let go of when nothing is missing in it, or when its process has ended.
 //
 // What the kernel does not tell: a system call that replaces stored pages without an event (MADV_GUARD_INSTALL followed by MADV_GUARD_REMOVE on pages
-// that nobody has touched since the restore, MADV_WIPEONFORK set after the restore and before a fork), and in which order two
-// threads have forked and changed mappings, if both did so within microseconds of each other.
+// that nobody has touched since the restore, MADV_WIPEONFORK set after the restore and before a fork). From 6.17 on mremap(2) moves several mappings
+// at once, but those that are watched only up to the first, with EFAULT.
 //
 // Known fault: when the server is killed under an application that forks all the time, ending the application takes longer than 20 s about once
 // in a hundred times. The application does not run on with wrong memory meanwhile, as the guard holds the userfaultfds.

@@ -57,9 +57,12 @@ func (f *family) round() error {
 		if err != nil {
 			return err
 		}
-		idle = idle && !heard
+		idle = idle && !heard && len(f.spaces[i].changes) == 0
 	}
 	for _, s := range slices.Clone(f.spaces) {
+		if len(s.changes) > 0 {
+			continue
+		}
 		idle = idle && len(s.waiting) == 0
 		if err := f.absorb(s, s.serveAll()); err != nil {
 			return err
@@ -76,7 +79,7 @@ func (f *family) wait() error {
 	fds := []kernel.PollFD{{Fd: int32(f.gate)}}
 	for _, s := range f.spaces {
 		fds = append(fds, kernel.PollFD{Fd: int32(s.uffd), Events: kernel.PollIn})
-		if len(s.waiting) > 0 {
+		if len(s.waiting) > 0 || len(s.changes) > 0 {
 			return nil
 		}
 	}
@@ -87,23 +90,30 @@ func (f *family) wait() error {
 	return nil
 }
 
-// listen reads all messages of a space.
+// listen reads all messages of a space, and makes its changes as soon as it holds still.
 func (f *family) listen(s *space) (heard bool, err error) {
 	for {
 		n, err := kernel.UffdRead(s.uffd, f.messages[:])
-		switch {
-		case errors.Is(err, kernel.EAGAIN):
-			return heard, nil
-		case err != nil:
+		if errors.Is(err, kernel.EAGAIN) {
+			break
+		}
+		if err != nil {
 			return heard, fmt.Errorf("read a userfaultfd: %w", err)
 		}
 		heard = true
 		for i := range f.messages[:n] {
-			if child := s.digest(&f.messages[i]); child != nil {
-				f.spaces = append(f.spaces, child)
-			}
+			s.digest(&f.messages[i])
 		}
 	}
+	if len(s.changes) == 0 {
+		return heard, nil
+	}
+	if kernel.UffdChanging(s.uffd) {
+		kernel.Pause(settleTime)
+		return heard, nil
+	}
+	f.spaces = append(f.spaces, s.settle()...)
+	return heard, nil
 }
 
 // fill brings in a chunk of the first space that lacks something. Parents come first: many a child does not live so long.
@@ -134,8 +144,9 @@ func (f *family) absorb(s *space, err error) error {
 	return err
 }
 
-// leave lets go of a space. Whoever still waits there finds out for himself.
+// leave lets go of a space. Whoever still waits there finds out for himself; children stay.
 func (f *family) leave(s *space) error {
+	f.spaces = append(f.spaces, s.settle()...)
 	f.spaces = slices.DeleteFunc(f.spaces, func(other *space) bool { return other == s })
 	s.remove(everything)
 	return kernel.Close(s.uffd)

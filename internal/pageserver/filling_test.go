@@ -89,20 +89,3 @@ func TestFailureIsRememberedUntilTheNextRestore(t *testing.T) {
 		t.Errorf("expected the failure to be forgotten, got %+v, %v", found, err)
 	}
 }
-
-func TestUnmappedAfterAMove(t *testing.T) {
-	s := &space{missing: newMissing(nil), settled: func(uint64) {}}
-	s.missing = missing{p(0x1000, 0x3000, 0x1000), p(0x9000, 0xb000, 0x9000)}
-	s.settled(s.missing.move(0x1000, 0x20000, 0x2000))
-	s.leaving = append(s.leaving, ext(0x1000, 0x3000))
-	// Another mapping has taken the place before the kernel reports that it was left.
-	s.settled(s.missing.move(0x9000, 0x1000, 0x2000))
-	s.unmapped(ext(0x1000, 0x3000))
-	if got := s.missing.within(ext(0x1000, 0x3000)); len(got) != 1 || got[0].from != 0x9000 {
-		t.Errorf("expected the moved pages to be missing still, got %v", s.missing)
-	}
-	s.unmapped(ext(0x1000, 0x3000))
-	if got := s.missing; len(got) != 1 || got[0] != p(0x20000, 0x22000, 0x1000) {
-		t.Errorf("expected only the first mapping to be left, got %v", got)
-	}
-}

@@ -118,7 +118,7 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 	if err := kernel.KeepOnExec(uffd); err != nil {
 		return err
 	}
-	first := &space{uffd: uffd, source: src, missing: newMissing(p.Missing), zeros: zeros}
+	first := &space{pid: p.PID, uffd: uffd, source: src, missing: newPieces(p.Missing), watched: newPieces(p.Watched), zeros: zeros}
 	total := first.missing.total()
 	s.left[i].Store(total)
 	s.filling.Processes[i].Total, s.filling.Processes[i].Left = total, total

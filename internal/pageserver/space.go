@@ -77,11 +77,13 @@ func (s *source) used(bytes uint64) error {
 
 // space is one address space with missing pages.
 type space struct {
+	pid     int // 0 for a child that was forked
 	uffd    int
 	source  *source
-	missing missing
+	missing pieces
+	watched pieces             // all that was registered, wherever it is now; not known of a child
 	settled func(bytes uint64) // is told how much less is missing
-	leaving []image.Extent     // moved away by mremap(2); the kernel will report them as unmapped, too
+	changes []change           // read, and not made in missing and watched
 	waiting []fault
 	zeros   []byte // one page
 }
@@ -92,39 +94,13 @@ type fault struct {
 	write bool
 }
 
-// digest notes what the kernel has told: changes at once, faults for later. It returns the space of a child that was forked.
-func (s *space) digest(m *kernel.UffdMessage) (child *space) {
-	switch m.Event {
-	case kernel.UffdEventPagefault:
+// digest notes what the kernel has told, for later.
+func (s *space) digest(m *kernel.UffdMessage) {
+	if m.Event == kernel.UffdEventPagefault {
 		s.waiting = append(s.waiting, fault{m.Args[1] &^ (pageSize - 1), m.Args[0]&kernel.UffdPagefaultWrite != 0})
-	case kernel.UffdEventFork:
-		return s.fork(int(uint32(m.Args[0])))
-	case kernel.UffdEventRemap:
-		from, to, size := m.Args[0], m.Args[1], m.Args[2]
-		s.settled(s.missing.move(from, to, size))
-		s.leaving = append(s.leaving, image.Extent{Start: from, End: from + size})
-	case kernel.UffdEventRemove:
-		s.remove(image.Extent{Start: m.Args[0], End: m.Args[1]})
-	case kernel.UffdEventUnmap:
-		s.unmapped(image.Extent{Start: m.Args[0], End: m.Args[1]})
+		return
 	}
-	return nil
-}
-
-// fork makes the space of a child that has just been forked: the same is missing there.
-func (s *space) fork(uffd int) *space {
-	return &space{uffd: uffd, source: s.source, missing: append(missing(nil), s.missing...), settled: func(uint64) {}, zeros: s.zeros}
-}
-
-// unmapped notes that addresses are gone. Where a mapping was moved away, that is no news; and another one may have been moved there since.
-func (s *space) unmapped(e image.Extent) {
-	for i, l := range s.leaving {
-		if l == e {
-			s.leaving = append(s.leaving[:i], s.leaving[i+1:]...)
-			return
-		}
-	}
-	s.remove(e)
+	s.changes = append(s.changes, newChange(m))
 }
 
 func (s *space) remove(e image.Extent) { s.settled(s.missing.remove(e)) }
@@ -198,6 +174,9 @@ func (s *space) put(p piece) error {
 		done, err := kernel.UffdCopy(s.uffd, at, kernel.AddressOf(contents)+(at-p.Start), size)
 		switch {
 		case done > 0 || err == nil:
+		case errors.Is(err, kernel.ENOENT) && kernel.UffdChanging(s.uffd):
+			// It may have been moved away just now. Since v6.9 the kernel looks for the mapping before it looks for news.
+			return errChanging
 		case errors.Is(err, kernel.ENOENT) && size > pageSize:
 			step = pageSize // it goes across the border of two mappings, or part of it is gone
 			continue

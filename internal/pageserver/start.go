@@ -32,7 +32,8 @@ type Space struct {
 	Uffd    int            // ours; the server takes a duplicate
 	Path    string         // of the FOAM file
 	FOAM    image.FOAM     // its layout
-	Missing []image.Extent // none of which crosses a window
+	Watched []image.Extent // what is registered with Uffd
+	Missing []image.Extent // of it; none crosses a window
 }
 
 // config is what a server is told.

@@ -76,7 +76,7 @@ func TestProgramsLiveThroughUpdates(t *testing.T) {
 		update(t, g, line)
 		for _, p := range programs {
 			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
-				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
+				t.Fatalf("%s, after the update to %s: %s\n%s", p.name, line, log, must(t, g, "cat", "/proc/net/snmp", "/proc/net/netstat"))
 			}
 		}
 	}

@@ -15,19 +15,19 @@ func ext(start, end uint64) image.Extent { return image.Extent{Start: start, End
 func TestRemove(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		from  missing
+		from  pieces
 		what  image.Extent
-		want  missing
+		want  pieces
 		bytes uint64
 	}{
-		{"nothing", missing{p(10, 20, 10)}, ext(15, 15), missing{p(10, 20, 10)}, 0},
-		{"beside", missing{p(10, 20, 10)}, ext(20, 30), missing{p(10, 20, 10)}, 0},
-		{"all", missing{p(10, 20, 10)}, ext(0, 30), missing{}, 10},
-		{"head", missing{p(10, 20, 110)}, ext(5, 13), missing{p(13, 20, 113)}, 3},
-		{"tail", missing{p(10, 20, 110)}, ext(17, 20), missing{p(10, 17, 110)}, 3},
-		{"middle", missing{p(10, 20, 110)}, ext(12, 15), missing{p(10, 12, 110), p(15, 20, 115)}, 3},
-		{"several", missing{p(10, 20, 10), p(30, 40, 30), p(50, 60, 50)}, ext(15, 55), missing{p(10, 15, 10), p(55, 60, 55)}, 20},
-		{"between", missing{p(10, 20, 10), p(30, 40, 30)}, ext(20, 30), missing{p(10, 20, 10), p(30, 40, 30)}, 0},
+		{"nothing", pieces{p(10, 20, 10)}, ext(15, 15), pieces{p(10, 20, 10)}, 0},
+		{"beside", pieces{p(10, 20, 10)}, ext(20, 30), pieces{p(10, 20, 10)}, 0},
+		{"all", pieces{p(10, 20, 10)}, ext(0, 30), pieces{}, 10},
+		{"head", pieces{p(10, 20, 110)}, ext(5, 13), pieces{p(13, 20, 113)}, 3},
+		{"tail", pieces{p(10, 20, 110)}, ext(17, 20), pieces{p(10, 17, 110)}, 3},
+		{"middle", pieces{p(10, 20, 110)}, ext(12, 15), pieces{p(10, 12, 110), p(15, 20, 115)}, 3},
+		{"several", pieces{p(10, 20, 10), p(30, 40, 30), p(50, 60, 50)}, ext(15, 55), pieces{p(10, 15, 10), p(55, 60, 55)}, 20},
+		{"between", pieces{p(10, 20, 10), p(30, 40, 30)}, ext(20, 30), pieces{p(10, 20, 10), p(30, 40, 30)}, 0},
 	} {
 		m := slices.Clone(c.from)
 		if bytes := m.remove(c.what); bytes != c.bytes || !slices.Equal(m, c.want) {
@@ -39,17 +39,17 @@ func TestRemove(t *testing.T) {
 func TestMove(t *testing.T) {
 	for _, c := range []struct {
 		name           string
-		from           missing
+		from           pieces
 		start, to, len uint64
-		want           missing
+		want           pieces
 		bytes          uint64
 	}{
-		{"nothing there", missing{p(10, 20, 10)}, 30, 50, 10, missing{p(10, 20, 10)}, 0},
-		{"upwards", missing{p(10, 20, 10), p(30, 40, 30)}, 10, 50, 10, missing{p(30, 40, 30), p(50, 60, 10)}, 0},
-		{"downwards", missing{p(10, 20, 10), p(30, 40, 30)}, 30, 0, 10, missing{p(0, 10, 30), p(10, 20, 10)}, 0},
-		{"a part", missing{p(10, 20, 10)}, 12, 112, 4, missing{p(10, 12, 10), p(16, 20, 16), p(112, 116, 12)}, 0},
-		{"over something", missing{p(10, 20, 10), p(30, 40, 30)}, 10, 35, 10, missing{p(30, 35, 30), p(35, 45, 10)}, 5},
-		{"twice", missing{p(110, 120, 10)}, 110, 210, 10, missing{p(210, 220, 10)}, 0},
+		{"nothing there", pieces{p(10, 20, 10)}, 30, 50, 10, pieces{p(10, 20, 10)}, 0},
+		{"upwards", pieces{p(10, 20, 10), p(30, 40, 30)}, 10, 50, 10, pieces{p(30, 40, 30), p(50, 60, 10)}, 0},
+		{"downwards", pieces{p(10, 20, 10), p(30, 40, 30)}, 30, 0, 10, pieces{p(0, 10, 30), p(10, 20, 10)}, 0},
+		{"a part", pieces{p(10, 20, 10)}, 12, 112, 4, pieces{p(10, 12, 10), p(16, 20, 16), p(112, 116, 12)}, 0},
+		{"over something", pieces{p(10, 20, 10), p(30, 40, 30)}, 10, 35, 10, pieces{p(30, 35, 30), p(35, 45, 10)}, 5},
+		{"twice", pieces{p(110, 120, 10)}, 110, 210, 10, pieces{p(210, 220, 10)}, 0},
 	} {
 		m := slices.Clone(c.from)
 		if bytes := m.move(c.start, c.to, c.len); bytes != c.bytes || !slices.Equal(m, c.want) {
@@ -59,15 +59,15 @@ func TestMove(t *testing.T) {
 }
 
 func TestWithin(t *testing.T) {
-	m := missing{p(10, 20, 110), p(30, 40, 30)}
+	m := pieces{p(10, 20, 110), p(30, 40, 30)}
 	for _, c := range []struct {
 		in   image.Extent
-		want missing
+		want pieces
 	}{
 		{ext(0, 10), nil},
 		{ext(20, 30), nil},
-		{ext(12, 35), missing{p(12, 20, 112), p(30, 35, 30)}},
-		{ext(13, 14), missing{p(13, 14, 113)}},
+		{ext(12, 35), pieces{p(12, 20, 112), p(30, 35, 30)}},
+		{ext(13, 14), pieces{p(13, 14, 113)}},
 		{ext(5, 5), nil},
 	} {
 		if got := m.within(c.in); !slices.Equal(got, c.want) {
@@ -82,7 +82,7 @@ func TestAgainstBytes(t *testing.T) {
 	const absent = ^uint64(0)
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
-		m := newMissing([]image.Extent{ext(40, 56), ext(4, 12), ext(20, 36)})
+		m := newPieces([]image.Extent{ext(40, 56), ext(4, 12), ext(20, 36)})
 		var table [size]uint64
 		for i := range table {
 			table[i] = absent

@@ -19,13 +19,13 @@ func (p piece) within(e image.Extent) piece {
 	return piece{image.Extent{Start: start, End: min(p.End, e.End)}, p.from + (start - p.Start)}
 }
 
-// missing is what is still missing in an address space: pieces, ascending, that do not overlap. Where an application moves its mappings,
+// pieces are what is still missing in an address space, or what is watched of it: ascending, without overlap. Where an application moves its mappings,
 // they move along, and only their origin stays.
-type missing []piece
+type pieces []piece
 
-// newMissing returns the pieces for extents that are where they were when they were stored.
-func newMissing(extents []image.Extent) missing {
-	m := make(missing, 0, len(extents))
+// newPieces returns the pieces for extents that are where they were when they were stored.
+func newPieces(extents []image.Extent) pieces {
+	m := make(pieces, 0, len(extents))
 	for _, e := range extents {
 		if e.Start < e.End {
 			m = append(m, piece{e, e.Start})
@@ -46,19 +46,19 @@ func byStart(a, b piece) int {
 }
 
 // find returns the range of indices of the pieces that touch e.
-func (m missing) find(e image.Extent) (first, last int) {
+func (m pieces) find(e image.Extent) (first, last int) {
 	first = sort.Search(len(m), func(i int) bool { return m[i].End > e.Start })
 	last = first + sort.Search(len(m)-first, func(i int) bool { return m[first+i].Start >= e.End })
 	return first, last
 }
 
 // within returns what is missing of e.
-func (m missing) within(e image.Extent) missing {
+func (m pieces) within(e image.Extent) pieces {
 	if e.Start >= e.End {
 		return nil
 	}
 	first, last := m.find(e)
-	var out missing
+	var out pieces
 	for _, p := range m[first:last] {
 		out = append(out, p.within(e))
 	}
@@ -66,7 +66,7 @@ func (m missing) within(e image.Extent) missing {
 }
 
 // remove takes e out of the set and returns how many bytes of it were missing.
-func (m *missing) remove(e image.Extent) (bytes uint64) {
+func (m *pieces) remove(e image.Extent) (bytes uint64) {
 	if e.Start >= e.End {
 		return 0
 	}
@@ -87,7 +87,7 @@ func (m *missing) remove(e image.Extent) (bytes uint64) {
 }
 
 // move follows a mapping of size bytes from one address to another. What was missing at the new one is given up, and counted.
-func (m *missing) move(from, to, size uint64) (bytes uint64) {
+func (m *pieces) move(from, to, size uint64) (bytes uint64) {
 	moving := m.within(image.Extent{Start: from, End: from + size})
 	m.remove(image.Extent{Start: from, End: from + size})
 	bytes = m.remove(image.Extent{Start: to, End: to + size})
@@ -100,8 +100,18 @@ func (m *missing) move(from, to, size uint64) (bytes uint64) {
 	return bytes
 }
 
-// total is the number of bytes that are missing.
-func (m missing) total() (bytes uint64) {
+// join adds what other has at addresses where m has nothing.
+func (m *pieces) join(other pieces) {
+	other = slices.Clone(other)
+	for _, p := range *m {
+		other.remove(p.Extent)
+	}
+	*m = append(*m, other...)
+	slices.SortFunc(*m, byStart)
+}
+
+// total is the number of bytes in the set.
+func (m pieces) total() (bytes uint64) {
 	for _, p := range m {
 		bytes += p.size()
 	}
