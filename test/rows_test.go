@@ -24,6 +24,7 @@ var taskRows = []row{
 	{name: "robust", source: "task/robust"},
 	{name: "rseq", source: "task/rseq"},
 	{name: "signals", source: "task/signals"},
+	{name: "faults", source: "task/faults", restless: true},
 	{name: "pending", source: "task/pending"},
 	{name: "altstack", source: "task/altstack"},
 	{name: "itimers", source: "task/itimers", restless: true},

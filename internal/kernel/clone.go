@@ -27,6 +27,8 @@ const (
 	SIGTRAP  = unix.SIGTRAP
 	SIGSEGV  = unix.SIGSEGV
 	SIGBUS   = unix.SIGBUS
+	SIGFPE   = unix.SIGFPE
+	SIGILL   = unix.SIGILL
 	SIGALRM  = unix.SIGALRM
 	SIGURG   = unix.SIGURG
 	SIGWINCH = unix.SIGWINCH

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -229,6 +230,20 @@ func queued(infos [][]byte) (list []image.SigInfo) {
 	return list
 }
 
+// fault tells whether a signal reports that the thread's next instruction has failed. It is not kept: the instruction is executed again, and fails again
+// if it must. A seed could not hold the signal back, as the kernel delivers such signals first, even blocked ones (kernel/signal.c,
+// dequeue_synchronous_signal).
+func fault(info []byte, blocked uint64) bool {
+	const kernelCode, memoryLater = 0x80, 5 // SI_KERNEL, BUS_MCEERR_AO
+	sig, code := kernel.Signal(binary.LittleEndian.Uint32(info)), int32(binary.LittleEndian.Uint32(info[8:]))
+	switch sig {
+	case kernel.SIGSEGV, kernel.SIGBUS, kernel.SIGILL, kernel.SIGFPE:
+		sent := blocked&(1<<(sig-1)) != 0 // the kernel never leaves a fault blocked
+		return code > 0 && code != kernelCode && !sent && !(sig == kernel.SIGBUS && code == memoryLater)
+	}
+	return false
+}
+
 // CaptureThread describes one thread, by way of an injection into it.
 func CaptureThread(t *tracee.Task, r tracee.Remote) (image.Thread, error) {
 	out := image.Thread{TID: t.TID, SigMask: t.SigMask}
@@ -260,6 +275,7 @@ func threadFromOutside(out *image.Thread) error {
 	if err != nil {
 		return err
 	}
+	pending = slices.DeleteFunc(pending, func(info []byte) bool { return fault(info, out.SigMask) })
 	out.Pending = queued(pending)
 	if out.Robust.Head, out.Robust.Len, err = kernel.GetRobustList(out.TID); err != nil {
 		return err
