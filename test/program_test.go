@@ -144,7 +144,7 @@ func (p *program) finish(t *testing.T) {
 	if left := members(p.dir); len(left) > 0 {
 		for _, pid := range left {
 			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			t.Logf("left: %s", status)
+			t.Logf("pid %d: %s", pid, status)
 		}
 		t.Errorf("processes %v of the tree are left", left)
 	}
@@ -171,10 +171,6 @@ func (p *program) cleanup(t *testing.T) {
 	p.end(t)
 	if t.Failed() {
 		t.Logf("log:\n%s%s", p.read("log"), p.read("output"))
-	}
-	if t.Failed() && os.Getenv("KEEP") != "" {
-		os.Rename(p.dir, fmt.Sprintf("/tmp/l/keep-%d", p.pid))
-		return
 	}
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Error(err)
