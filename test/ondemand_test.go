@@ -62,6 +62,7 @@ func (p *program) filled(t *testing.T) {
 		}
 		return f == nil
 	})
+	eventually(t, fmt.Sprintf("the end of the page server of pid %d", p.pid), func() bool { return !slices.ContainsFunc(members(p.dir), isServer) })
 	if failed, err := pageserver.Failed(p.pid); err != nil || failed != nil {
 		t.Fatalf("the page server has failed: %+v %v", failed, err)
 	}

@@ -28,7 +28,10 @@ If something cannot be restored faithfully, the command refuses it before the ap
 fails, or is killed, the application runs on and the image is incomplete: it can never be restored.
 
 An application under kup's care keeps its newest image below the state directory; older ones there are deleted
-when it is complete. An image with --dir is never deleted by kup, except by "kup rm DIR".`,
+when it is complete. An image with --dir is never deleted by kup, except by "kup rm DIR".
+
+The directory of the image goes to standard output; how long the application was frozen, and why, to standard error: -v
+gives each step, --json all figures, in milliseconds and bytes.`,
 		Example: `  kup checkpoint cache
   kup checkpoint cache --leave-running --dir /backup/cache.image
   kup checkpoint --pid 4711 --dir ./server.image`,
@@ -50,6 +53,7 @@ when it is complete. An image with --dir is never deleted by kup, except by "kup
 			if err != nil {
 				return err
 			}
+			c.tellCheckpoint(result)
 			return c.print(result, func(w io.Writer) error {
 				_, err := fmt.Fprintln(w, result.Dir)
 				return err

@@ -50,6 +50,7 @@ application's exit code.`,
 			if err != nil {
 				return err
 			}
+			c.tellRestore(restored)
 			if wait {
 				return c.attend(restored.Name, restored.Wait)
 			}

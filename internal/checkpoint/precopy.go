@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
+	"github.com/kup-project/kup/internal/report"
 )
 
 // PrecopyOptions bounds the rounds of copying that come before the freeze.
@@ -33,10 +35,11 @@ type PrecopyReport struct {
 
 // Round is one round of pre-copy.
 type Round struct {
-	Bytes  int64         `json:"bytes"`   // found written, and copied
-	Time   time.Duration `json:"time"`    // ns
-	Frozen time.Duration `json:"frozen"`  // ns that the application stood still for it
-	PerSec int64         `json:"per_sec"` // bytes written per second by the application, since the round before
+	Bytes  int64           `json:"bytes"` // found written, and copied
+	Pages  int64           `json:"pages"`
+	Time   report.Duration `json:"ms"`
+	Frozen report.Duration `json:"frozen_ms"` // that the application stood still for it
+	PerSec int64           `json:"per_sec"`   // bytes written per second by the application, since the round before
 }
 
 // converged is what may be left for the freeze without another round being worth it: it is copied in about a millisecond.
@@ -147,7 +150,8 @@ func (s *Session) round(ctx context.Context) (Round, error) {
 			return out, fmt.Errorf("pre-copy of pid %d: %w", pid, err)
 		}
 	}
-	out.Time = time.Since(begin)
+	out.Pages = out.Bytes / kernel.PageSize
+	out.Time = report.Duration(time.Since(begin))
 	return out, nil
 }
 
@@ -164,7 +168,7 @@ func (s *Session) find(ctx context.Context, out *Round) (found map[int][]image.E
 		}
 		defer func() {
 			err = errors.Join(err, frozen.Thaw())
-			out.Frozen = time.Since(begin)
+			out.Frozen = report.Duration(time.Since(begin))
 		}()
 		break
 	}

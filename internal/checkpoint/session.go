@@ -13,6 +13,7 @@ import (
 	"github.com/kup-project/kup/internal/object"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
+	"github.com/kup-project/kup/internal/report"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -28,23 +29,18 @@ type Options struct {
 	Progress func(step string, done, total int64)
 }
 
-// Report is what a checkpoint did.
+// Report is what a checkpoint did. Rounds of pre-copy and their stops do not count as frozen.
 type Report struct {
-	Dir       string        `json:"dir"`
-	Processes int           `json:"processes"`
-	Threads   int           `json:"threads"`
-	Bytes     int64         `json:"bytes"`  // of page contents stored
-	Frozen    time.Duration `json:"frozen"` // ns, from the first process that stopped to the last that ran again or was ended
-	Total     time.Duration `json:"total"`  // ns
-	Steps     []Step        `json:"steps"`
+	Dir       string          `json:"dir"`
+	Processes int             `json:"processes"`
+	Threads   int             `json:"threads"`
+	Bytes     int64           `json:"bytes"`         // of page contents stored
+	Skipped   int64           `json:"bytes_skipped"` // of private mappings not stored: zeros, or unchanged since they came from a file
+	Frozen    report.Duration `json:"frozen_ms"`     // from the first process that stopped to the last that ran again or was ended
+	Total     report.Duration `json:"total_ms"`
+	Steps     report.Steps    `json:"steps"`
 	// Precopy is nil if all memory was copied in the freeze.
 	Precopy *PrecopyReport `json:"precopy,omitempty"`
-}
-
-// Step is one part of a checkpoint.
-type Step struct {
-	Name string        `json:"name"`
-	Time time.Duration `json:"time"` // ns
 }
 
 // Session is one checkpoint at work. Its methods are called in the order in which they stand here, by the goroutine that made the
@@ -216,6 +212,7 @@ func (s *Session) dump() error {
 		p := &s.state.Processes[i]
 		total += s.memory.Left(p)
 		s.report.Bytes += p.Memory.FOAM.Stored()
+		s.report.Skipped += memory.Private(p) - p.Memory.FOAM.Stored()
 	}
 	if s.report.Precopy != nil {
 		s.report.Precopy.Left = total
@@ -249,7 +246,7 @@ func (s *Session) Thaw() error {
 		unlocked := s.unlockRequests()
 		err := s.frozen.Thaw()
 		s.frozen = nil
-		s.report.Frozen = time.Since(s.froze)
+		s.report.Frozen = report.Duration(time.Since(s.froze))
 		return errors.Join(unlocked, err, s.releaseSockets())
 	})
 }
@@ -264,7 +261,7 @@ func (s *Session) Kill() error {
 		}
 		err = s.frozen.Kill()
 		s.frozen = nil
-		s.report.Frozen = time.Since(s.froze)
+		s.report.Frozen = report.Duration(time.Since(s.froze))
 		return errors.Join(err, s.releaseSockets(), ending.Close())
 	})
 }
@@ -278,7 +275,7 @@ func (s *Session) Seal() error {
 
 // Report returns what was done so far.
 func (s *Session) Report() *Report {
-	s.report.Total = time.Since(s.began)
+	s.report.Total = report.Duration(time.Since(s.began))
 	r := s.report
 	r.Steps = slices.Clone(r.Steps)
 	return &r
@@ -305,9 +302,6 @@ func (s *Session) Abort() error {
 func (s *Session) Close() { s.memory.Close() }
 
 func (s *Session) timed(name string, do func() error) error {
-	begin := time.Now()
 	s.options.Progress(name, 0, 0)
-	err := do()
-	s.report.Steps = append(s.report.Steps, Step{name, time.Since(begin)})
-	return err
+	return s.report.Steps.Do(name, do)
 }

@@ -97,6 +97,16 @@ func hasOwnPages(v *image.VMA) bool {
 	return false
 }
 
+// Private is how many bytes of a process's address space can hold pages that only it has.
+func Private(p *image.Process) (bytes int64) {
+	for i := range p.Memory.VMAs {
+		if v := &p.Memory.VMAs[i]; hasOwnPages(v) {
+			bytes += int64(v.End - v.Start)
+		}
+	}
+	return bytes
+}
+
 func hasFlag(v image.VMA, flag string) bool {
 	for _, f := range v.Flags {
 		if f == flag {

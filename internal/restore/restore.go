@@ -11,6 +11,7 @@ import (
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/object"
 	"github.com/kup-project/kup/internal/pageserver"
+	"github.com/kup-project/kup/internal/report"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -28,21 +29,15 @@ type Report struct {
 	Roots []int `json:"roots"` // processes that have no parent in the application
 	Bytes int64 `json:"bytes"` // of page contents brought back
 	// Pages is nil if all memory was there when the processes began to run.
-	Pages *Pages        `json:"pages,omitempty"`
-	Total time.Duration `json:"total"` // ns
-	Steps []Step        `json:"steps"`
+	Pages *Pages          `json:"pages,omitempty"`
+	Total report.Duration `json:"total_ms"` // until the processes run
+	Steps report.Steps    `json:"steps"`
 }
 
 // Pages is who fills memory while the processes run.
 type Pages struct {
 	Server int   `json:"server"` // process ID
 	Left   int64 `json:"left"`   // bytes of Bytes that were missing when the processes began to run
-}
-
-// Step is one part of a restore.
-type Step struct {
-	Name string        `json:"name"`
-	Time time.Duration `json:"time"` // ns
 }
 
 // Run restores the processes of an image with their old IDs and returns when they run. After an error nothing of them is left.
@@ -59,7 +54,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		r.undo()
 	}
 	r.close()
-	r.report.Total = time.Since(r.started)
+	r.report.Total = report.Duration(time.Since(r.started))
 	return r.report, err
 }
 
@@ -105,12 +100,10 @@ func (r *restorer) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		begin := time.Now()
 		r.options.Progress(step.name, 0, 0)
-		if err := step.do(); err != nil {
+		if err := r.report.Steps.Do(step.name, step.do); err != nil {
 			return err
 		}
-		r.report.Steps = append(r.report.Steps, Step{step.name, time.Since(begin)})
 	}
 	return nil
 }
