@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 # Guests share the processors of this machine, so packages are tested one after another.
 TEST_FLAGS ?= -count=1 -p 1 -timeout 45m
 
-.PHONY: build setup test demo lint clean
+.PHONY: build setup test demo bench lint clean
 
 build:
 	go build -trimpath -o kup ./cmd/kup
@@ -19,6 +19,10 @@ test: setup
 
 demo: setup
 	go run ./cmd/kup-demo
+
+# Takes about ten minutes, and some 10 GB of memory. The results go into docs/bench/.
+bench: setup
+	go run ./bench
 
 lint:
 	@command -v golangci-lint >/dev/null || { echo "lint: golangci-lint is not installed" >&2; exit 1; }

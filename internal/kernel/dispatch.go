@@ -9,6 +9,6 @@ const ptraceGetSyscallUserDispatch = 0x4211
 // EINVAL or EIO: the kernel cannot tell.
 func PtraceDispatches(tid int) (bool, error) {
 	var config struct{ mode, selector, offset, len uint64 } // struct ptrace_sud_config
-	err := ptrace(ptraceGetSyscallUserDispatch, tid, unsafe.Sizeof(config), uintptr(unsafe.Pointer(&config)))
+	err := ptraceMemory(ptraceGetSyscallUserDispatch, tid, unsafe.Sizeof(config), unsafe.Pointer(&config))
 	return config.mode != 0, err
 }

@@ -33,15 +33,22 @@ func CompareTables(tid1, tid2 int) (int, error) { return kcmp(tid1, tid2, kcmpFi
 // description that process pid2 has as fd2. Of several registrations of one number, nth chooses in the order of fdinfo.
 func WatchesFile(pid2, fd2, pid, epfd, target, nth int) (bool, error) {
 	slot := struct{ efd, tfd, toff uint32 }{uint32(epfd), uint32(target), uint32(nth)} // struct kcmp_epoll_slot
-	order, err := kcmp(pid2, pid, kcmpEpollTFD, uintptr(fd2), uintptr(unsafe.Pointer(&slot)))
-	return order == 0, err
+	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(pid2), uintptr(pid), kcmpEpollTFD, uintptr(fd2), uintptr(unsafe.Pointer(&slot)), 0)
+	if e != 0 {
+		return false, kcmpError(pid2, pid, e)
+	}
+	return r == 0, nil
+}
+
+func kcmpError(pid1, pid2 int, e Errno) error {
+	return fmt.Errorf("kcmp of pids %d and %d: %w", pid1, pid2, e)
 }
 
 func kcmp(pid1, pid2 int, kind, a, b uintptr) (int, error) {
 	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(pid1), uintptr(pid2), kind, a, b, 0)
 	switch {
 	case e != 0:
-		return 0, fmt.Errorf("kcmp of pids %d and %d: %w", pid1, pid2, e)
+		return 0, kcmpError(pid1, pid2, e)
 	case r == 0:
 		return 0, nil
 	case r == 1:

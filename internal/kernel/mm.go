@@ -81,11 +81,13 @@ type PageScan struct {
 // /proc/PID/pagemap. Kernels before v6.7 answer ENOTTY.
 func PagemapScan(pagemap *os.File, scan PageScan, report func(PageRegion)) error {
 	type arg struct {
-		size, flags, start, end, walkEnd, vec, vecLen, maxPages uint64
-		inverted, mask, anyof, ret                              uint64
+		size, flags, start, end, walkEnd uint64
+		vec                              *PageRegion // no number: a goroutine's stack moves when it grows
+		vecLen, maxPages                 uint64
+		inverted, mask, anyof, ret       uint64
 	}
 	vec := make([]PageRegion, 512)
-	a := arg{start: scan.Start, end: scan.End, vec: uint64(uintptr(unsafe.Pointer(&vec[0]))), vecLen: uint64(len(vec)),
+	a := arg{start: scan.Start, end: scan.End, vec: &vec[0], vecLen: uint64(len(vec)),
 		inverted: scan.Inverted, mask: scan.All, anyof: scan.Any, ret: scan.Return}
 	a.size = uint64(unsafe.Sizeof(a))
 	if scan.Protect {

@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +76,24 @@ func withSubject(test func(pid int) error) error {
 			}
 		}
 	}()
+	if err := awaitMapping(pid, subjectBase); err != nil {
+		return err
+	}
 	return test(pid)
+}
+
+// awaitMapping waits until the kernel has mapped a program: ForkExec returns when its execve(2) closes descriptors, which comes before that.
+func awaitMapping(pid int, addr uint64) error {
+	start := fmt.Appendf(nil, "%08x-", addr)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+		if err != nil || bytes.HasPrefix(maps, start) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("pid %d does not execute its program", pid)
+		}
+	}
 }
 
 // withTracee is withSubject, with the child seized and stopped.

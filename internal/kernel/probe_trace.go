@@ -176,8 +176,10 @@ func probeSetTID() error {
 	wanted := int32(1)
 	args := struct {
 		flags, pidfd, childTID, parentTID, exitSignal uint64
-		stack, stackSize, tls, setTID, setTIDSize     uint64
-	}{exitSignal: uint64(unix.SIGCHLD), setTID: uint64(uintptr(unsafe.Pointer(&wanted))), setTIDSize: 1}
+		stack, stackSize, tls                         uint64
+		setTID                                        *int32
+		setTIDSize                                    uint64
+	}{exitSignal: uint64(unix.SIGCHLD), setTID: &wanted, setTIDSize: 1}
 	_, _, e := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
 	switch e {
 	case unix.EEXIST:

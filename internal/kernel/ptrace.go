@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +40,16 @@ func ptrace(request, tid int, addr, data uintptr) error {
 	return nil
 }
 
+// ptraceMemory is ptrace with memory of ours. It becomes a number in the call itself and not before: what lies on a goroutine's stack moves when that
+// grows.
+func ptraceMemory(request, tid int, addr uintptr, data unsafe.Pointer) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, uintptr(data), 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
 // PtraceSeize attaches to a running task without stopping it.
 func PtraceSeize(tid int, options uintptr) error { return ptrace(ptraceSeize, tid, 0, options) }
 
@@ -70,30 +79,27 @@ func PtraceDetach(tid int, sig Signal) error {
 
 // PtraceGetRegs reads the general registers of a stopped task.
 func PtraceGetRegs(tid int) (r Regs, err error) {
-	err = ptrace(unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(&r)))
+	err = ptraceMemory(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&r))
 	return r, err
 }
 
 // PtraceSetRegs writes the general registers of a stopped task.
 func PtraceSetRegs(tid int, r *Regs) error {
-	err := ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
-	runtime.KeepAlive(r)
+	err := ptraceMemory(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(r))
 	return err
 }
 
 // PtraceGetRegset reads a register set (NT_*) into buf and returns how many bytes the kernel filled.
 func PtraceGetRegset(tid, set int, buf []byte) (int, error) {
 	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
-	err := ptrace(unix.PTRACE_GETREGSET, tid, uintptr(set), uintptr(unsafe.Pointer(&iov)))
-	runtime.KeepAlive(buf)
+	err := ptraceMemory(unix.PTRACE_GETREGSET, tid, uintptr(set), unsafe.Pointer(&iov))
 	return int(iov.Len), err
 }
 
 // PtraceSetRegset writes a register set (NT_*).
 func PtraceSetRegset(tid, set int, buf []byte) error {
 	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
-	err := ptrace(unix.PTRACE_SETREGSET, tid, uintptr(set), uintptr(unsafe.Pointer(&iov)))
-	runtime.KeepAlive(buf)
+	err := ptraceMemory(unix.PTRACE_SETREGSET, tid, uintptr(set), unsafe.Pointer(&iov))
 	return err
 }
 
@@ -102,14 +108,13 @@ const NTX86XState = 0x202
 
 // PtraceGetSigMask reads the blocked signals of a stopped task; bit n-1 is signal n.
 func PtraceGetSigMask(tid int) (mask uint64, err error) {
-	err = ptrace(ptraceGetSigMask, tid, 8, uintptr(unsafe.Pointer(&mask)))
+	err = ptraceMemory(ptraceGetSigMask, tid, 8, unsafe.Pointer(&mask))
 	return mask, err
 }
 
 // PtraceSetSigMask replaces the blocked signals of a stopped task.
 func PtraceSetSigMask(tid int, mask uint64) error {
-	err := ptrace(ptraceSetSigMask, tid, 8, uintptr(unsafe.Pointer(&mask)))
-	runtime.KeepAlive(&mask)
+	err := ptraceMemory(ptraceSetSigMask, tid, 8, unsafe.Pointer(&mask))
 	return err
 }
 
@@ -144,7 +149,7 @@ func PtracePeekSigInfo(tid int, shared bool) ([][]byte, error) {
 
 // PtraceGetSigInfo reads the siginfo of the signal at whose delivery the task is stopped.
 func PtraceGetSigInfo(tid int) (info [SigInfoSize]byte, err error) {
-	err = ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&info)))
+	err = ptraceMemory(unix.PTRACE_GETSIGINFO, tid, 0, unsafe.Pointer(&info))
 	return info, err
 }
 
@@ -159,7 +164,7 @@ type RseqConfig struct {
 
 // PtraceGetRseq reads a stopped task's restartable-sequence registration (since v5.13). Pointer is 0 where there is none.
 func PtraceGetRseq(tid int) (c RseqConfig, err error) {
-	err = ptrace(ptraceGetRseqConfig, tid, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
+	err = ptraceMemory(ptraceGetRseqConfig, tid, unsafe.Sizeof(c), unsafe.Pointer(&c))
 	return c, err
 }
 

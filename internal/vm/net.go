@@ -99,29 +99,31 @@ func (n *Net) Do(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		home, err := netns.Get()
-		if err != nil {
-			result <- fmt.Errorf("this thread's network namespace: %w", err)
-			return // still locked: the thread ends
-		}
-		defer home.Close()
-		err = n.enter(f)
-		if back := netns.Set(home); back != nil {
-			result <- errors.Join(err, fmt.Errorf("back to the home network namespace: %w", back))
-			return // still locked: the thread ends
-		}
-		runtime.UnlockOSThread()
+		home, err := n.visit(f)
 		result <- err
+		if home {
+			runtime.UnlockOSThread()
+		} // else the thread ends with its goroutine
 	}()
 	return <-result
 }
 
-// enter moves this thread, to which the caller has locked itself, into the namespace and runs f there.
-func (n *Net) enter(f func() error) error {
-	if err := netns.Set(n.ns); err != nil {
-		return fmt.Errorf("enter the guest's network namespace: %w", err)
+// visit runs f in the namespace, on this thread, to which the caller has locked itself. It tells whether the thread is home again. It must go home
+// even if it is of no use any more: a process's first thread never ends before the process, and would keep the namespace alive.
+func (n *Net) visit(f func() error) (home bool, err error) {
+	was, err := netns.Get()
+	if err != nil {
+		return true, fmt.Errorf("this thread's network namespace: %w", err)
 	}
-	return f()
+	defer was.Close()
+	if err := netns.Set(n.ns); err != nil {
+		return true, fmt.Errorf("enter the guest's network namespace: %w", err)
+	}
+	err = f()
+	if back := netns.Set(was); back != nil {
+		return false, errors.Join(err, fmt.Errorf("back to the home network namespace: %w", back))
+	}
+	return true, err
 }
 
 // Dial connects to a numeric address, for instance GuestAddr+":11211", from within the namespace.

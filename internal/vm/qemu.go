@@ -98,10 +98,13 @@ func launch(ctx context.Context, c Config, con *console) (*process, net.Conn, er
 func (p *process) start(n *Net) error {
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread may be in another namespace
+		runtime.LockOSThread() // and never unlocked: the thread may have failed to come back from the namespace
 		run := p.cmd.Start
 		if n != nil {
-			run = func() error { return n.enter(p.cmd.Start) }
+			run = func() error {
+				_, err := n.visit(p.cmd.Start)
+				return err
+			}
 		}
 		err := run()
 		started <- err

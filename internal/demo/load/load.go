@@ -87,6 +87,12 @@ func (l *Load) Check() error {
 	})
 }
 
+// Ask gets one item, over the first connection. Not during Run.
+func (l *Load) Ask() error {
+	c := l.clients[0]
+	return c.get(c.keys[0])
+}
+
 // each calls do for all connections at once.
 func (l *Load) each(do func(*client) error) error {
 	failed := make([]error, len(l.clients))
