@@ -75,6 +75,7 @@ type PageScan struct {
 	Any        uint64 // categories of which one must be there; 0: no condition
 	Return     uint64 // categories to report
 	Protect    bool   // write-protect what matches, atomically with the look at it (PM_SCAN_WP_MATCHING)
+	Watched    bool   // EPERM if the mapping is not registered with UFFD_FEATURE_WP_ASYNC (PM_SCAN_CHECK_WPASYNC)
 }
 
 // PagemapScan calls report for each run of pages that match, in ascending order, by ioctl(PAGEMAP_SCAN) on the open
@@ -93,6 +94,9 @@ func PagemapScan(pagemap *os.File, scan PageScan, report func(PageRegion)) error
 	if scan.Protect {
 		a.flags = 1 << 0 // PM_SCAN_WP_MATCHING
 	}
+	if scan.Watched {
+		a.flags |= 1 << 1 // PM_SCAN_CHECK_WPASYNC
+	}
 	request := uintptr(3)<<30 | uintptr(a.size)<<16 | 'f'<<8 | 16 // _IOWR('f', 16, struct pm_scan_arg)
 	for a.start < a.end {
 		n, _, e := unix.Syscall(unix.SYS_IOCTL, pagemap.Fd(), request, uintptr(unsafe.Pointer(&a)))
@@ -109,6 +113,9 @@ func PagemapScan(pagemap *os.File, scan PageScan, report func(PageRegion)) error
 	}
 	return nil
 }
+
+// NoHugePages keeps a mapping of ours in pages of 4 KiB, MADV_NOHUGEPAGE.
+func NoHugePages(mem []byte) error { return unix.Madvise(mem, unix.MADV_NOHUGEPAGE) }
 
 // MapAnon maps fresh anonymous memory.
 func MapAnon(size, prot, flags int) ([]byte, error) {

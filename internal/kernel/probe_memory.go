@@ -147,15 +147,15 @@ func probeSoftDirty() error {
 
 // withUffd opens a userfaultfd with features; EINVAL if one is unknown.
 func withUffd(features uint64, test func(uffd int) error) error {
-	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
-	if e != 0 {
-		return fmt.Errorf("userfaultfd: %w", e)
-	}
-	defer unix.Close(int(fd))
-	if err := UffdEnable(int(fd), features); err != nil {
+	fd, err := OpenUffd()
+	if err != nil {
 		return err
 	}
-	return test(int(fd))
+	defer unix.Close(fd)
+	if err := UffdEnable(fd, features); err != nil {
+		return err
+	}
+	return test(fd)
 }
 
 func uffdFeatures(features uint64) error {

@@ -51,6 +51,15 @@ type UffdMessage struct {
 	Args  [3]uint64
 }
 
+// OpenUffd opens a userfaultfd for our own address space, O_NONBLOCK.
+func OpenUffd() (int, error) {
+	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if e != 0 {
+		return -1, fmt.Errorf("userfaultfd: %w", e)
+	}
+	return int(fd), nil
+}
+
 // UffdEnable makes the handshake on a userfaultfd. EINVAL if the kernel lacks a feature.
 func UffdEnable(fd int, features uint64) error {
 	api := struct{ api, features, ioctls uint64 }{uffdAPIVersion, features, 0}

@@ -49,7 +49,7 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 		}
 		if hasOwnPages(&v.VMA) {
 			var here ownPages
-			if err := finder.own(v.Start, v.End, &here); err != nil {
+			if err := finder.own(v.Start, v.End, c.seen(p.PID), &here); err != nil {
 				return fmt.Errorf("pid %d: pages of mapping %x-%x: %w", p.PID, v.Start, v.End, err)
 			}
 			v.Guards = here.guards
@@ -64,6 +64,14 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 		return err
 	}
 	return c.layout(p)
+}
+
+// seen are the pages of a process that pre-copy may have protected against writing; nil without pre-copy.
+func (c *Capture) seen(pid int) foam.Extents {
+	if p := c.Precopies[pid]; p != nil {
+		return p.seen
+	}
+	return nil
 }
 
 // planFOAM lays the FOAM of a process out, or what pre-copy has made of it, and notes which pages are left to be copied.

@@ -21,6 +21,7 @@ type Precopy struct {
 	tracker tracker
 	file    *foam.File
 	copied  foam.Extents
+	seen    foam.Extents // pages that a round has found; what is not among them cannot be protected against writing
 }
 
 // StartPrecopy begins to watch a frozen process and makes its FOAM file.
@@ -62,9 +63,12 @@ func (p *Precopy) Find() ([]image.Extent, error) {
 			private = append(private, m)
 		}
 	}
-	return p.tracker.next(private, func(e image.Extent) {
+	found, err := p.tracker.next(private, func(e image.Extent) {
 		p.copied = p.copied.Minus(foam.Extents{e})
+		p.seen = p.seen.Minus(foam.Extents{e})
 	})
+	p.seen = p.seen.Add(found...)
+	return found, err
 }
 
 // Copy copies pages that Find has returned. What is gone or cannot be read by now is left to the freeze.

@@ -153,7 +153,7 @@ func (s *softDirty) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]im
 	f.scan = false // PAGEMAP_SCAN's idea of "written" is the other backend's
 	var p ownPages
 	for i := range maps {
-		if err := f.own(maps[i].Start, maps[i].End, &p); err != nil {
+		if err := f.own(maps[i].Start, maps[i].End, nil, &p); err != nil {
 			return nil, err
 		}
 	}
