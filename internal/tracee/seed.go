@@ -55,7 +55,9 @@ func startSeed() (*Seed, error) {
 	if _, err := file.Write(seedELF()); err != nil {
 		return nil, err
 	}
-	proc, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"kup-seed"}, &os.ProcAttr{Env: []string{}})
+	proc, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"kup-seed"},
+		// Until it is seized, when PTRACE_O_EXITKILL takes over. The calling goroutine keeps its thread.
+		&os.ProcAttr{Env: []string{}, Sys: kernel.DieWithParent()})
 	if err != nil {
 		return nil, err
 	}
