@@ -99,9 +99,6 @@ func checkJob(j kernel.Job) Job {
 		}
 		return result
 	}
-	if j.Lacks != "" {
-		result.Missing = append(result.Missing, j.Lacks)
-	}
 	for _, w := range j.Ways {
 		all, _ := w.Missing()
 		for _, n := range all {

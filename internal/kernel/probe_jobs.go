@@ -15,10 +15,9 @@ type Way struct {
 
 // Job is something that people ask kup for.
 type Job struct {
-	Name  string
-	Text  string
-	Lacks string // what kup itself lacks for it; empty: nothing
-	Ways  []Way  // best first
+	Name string
+	Text string
+	Ways []Way // best first
 }
 
 // Missing returns the needs that are not met: those without which this way is closed, and those that only some applications have.
@@ -38,9 +37,6 @@ func (w Way) Missing() (all, some []Need) {
 
 // Open returns the first way that is not closed.
 func (j Job) Open() (way Way, ok bool) {
-	if j.Lacks != "" {
-		return Way{}, false
-	}
 	for _, w := range j.Ways {
 		if all, _ := w.Missing(); len(all) == 0 {
 			return w, true
@@ -103,16 +99,16 @@ var (
 // Jobs are what kup can be asked for, in the order in which `kup check` lists them. All but the first two are worth having, but kup is of
 // use without them.
 var Jobs = []Job{
-	{"checkpoint", "save applications", "", []Way{{"", toCheckpoint}}},
-	{"restore", "bring them back", "", []Way{{"", toRestore}}},
-	{"update", "carry them over to another kernel", "", []Way{
+	{"checkpoint", "save applications", []Way{{"", toCheckpoint}}},
+	{"restore", "bring them back", []Way{{"", toRestore}}},
+	{"update", "carry them over to another kernel", []Way{
 		{"", join(always(FeatureKexecLoad, FeatureCapBoot, FeatureLastPID), toCheckpoint, toRestore)},
 	}},
-	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", "", []Way{
+	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", []Way{
 		{"WP_ASYNC", always(FeatureUserfaultfd, FeatureWPAsync, FeaturePagemapScan)},
 		{"soft-dirty", always(FeatureSoftDirty, FeaturePFN)},
 	}},
-	{"on-demand", "run before all memory is back", "this version of kup restores all memory first", []Way{
+	{"on-demand", "run before all memory is back: kup restore --on-demand", []Way{
 		{"", always(FeatureUserfaultfd, FeatureUffdEvents)},
 	}},
 }
