@@ -183,7 +183,7 @@ func drawFile(t *rapid.T, st *State, id int) OpenFile {
 func drawProcess(t *rapid.T, st *State, pid int) Process {
 	p := Process{
 		PID: pid, PPID: rapid.SampledFrom([]int{1, 100, pid - 100}).Draw(t, "parent"),
-		State: rapid.SampledFrom([]ProcessState{Running, Stopped, Zombie, Vanished}).Draw(t, "state"),
+		State: rapid.SampledFrom([]ProcessState{Running, Stopped, Zombie}).Draw(t, "state"),
 		Comm:  rapid.String().Draw(t, "comm") + "\xfe",
 		Umask: rapid.Uint32().Draw(t, "umask"), Actions: rapid.SliceOfN(rapid.Make[SigAction](), 0, 3).Draw(t, "actions"),
 		Timers: rapid.SliceOfN(rapid.Make[PosixTimer](), 0, 3).Draw(t, "timers"),
@@ -191,7 +191,7 @@ func drawProcess(t *rapid.T, st *State, pid int) Process {
 	if pid == 100 {
 		p.PPID, p.State = 1, Running
 	}
-	if p.State == Zombie || p.State == Vanished {
+	if p.State == Zombie {
 		return p
 	}
 	for i := range rapid.IntRange(1, 3).Draw(t, "threads") {

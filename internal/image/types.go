@@ -39,9 +39,6 @@ const (
 	Running ProcessState = "running"
 	Stopped ProcessState = "stopped" // group-stopped by a signal (T)
 	Zombie  ProcessState = "zombie"  // exited, not yet waited for by its parent
-	// Vanished is not a process that was found but a process ID that must exist for a moment during restore, because
-	// others are in the session or process group it led.
-	Vanished ProcessState = "vanished"
 )
 
 // Process is a thread group.
@@ -113,10 +110,7 @@ type Thread struct {
 	DeathSignal int    `json:"death_signal"` // PR_GET_PDEATHSIG
 	Personality uint32 `json:"personality"`
 	MCEKill     int    `json:"mce_kill"`
-	TSC         int    `json:"tsc"`                  // PR_GET_TSC
-	Exited      bool   `json:"exited"`               // a leader that has exited while other threads live on
-	ExitCode    int    `json:"exit_code"`            // of such a leader
-	Blocked     string `json:"blocked_in,omitempty"` // for people: the system call it was interrupted in
+	TSC         int    `json:"tsc"` // PR_GET_TSC
 }
 
 // Stack is an alternate signal stack (stack_t).
@@ -185,15 +179,14 @@ type ITimer struct {
 
 // PosixTimer is a timer made by timer_create(2).
 type PosixTimer struct {
-	ID       int    `json:"id"`
-	Clock    int    `json:"clock"`
-	Notify   int    `json:"notify"` // SIGEV_*
-	Signal   int    `json:"signal"`
-	Value    uint64 `json:"sigval"`        // sigev_value as it stands in memory
-	TID      int    `json:"tid,omitempty"` // SIGEV_THREAD_ID
-	Time     ITimer `json:"time"`
-	Overrun  int    `json:"overrun"`
-	Disarmed bool   `json:"disarmed"`
+	ID      int    `json:"id"`
+	Clock   int    `json:"clock"`
+	Notify  int    `json:"notify"` // SIGEV_*
+	Signal  int    `json:"signal"`
+	Value   uint64 `json:"sigval"`        // sigev_value as it stands in memory
+	TID     int    `json:"tid,omitempty"` // SIGEV_THREAD_ID
+	Time    ITimer `json:"time"`
+	Overrun int    `json:"overrun"`
 }
 
 // Limit is one rlimit; ^0 is infinity.

@@ -128,8 +128,7 @@ func (v *validator) processes() error {
 		if p.PID <= 0 || pids[p.PID] {
 			return fmt.Errorf("%s: appears twice, or is no process ID", name)
 		}
-		// A vanished process never has a parent in the tree that matters.
-		if p.State != Vanished && all[p.PPID] && !pids[p.PPID] {
+		if all[p.PPID] && !pids[p.PPID] {
 			return fmt.Errorf("%s: comes before its parent %d", name, p.PPID)
 		}
 		pids[p.PID] = true
@@ -138,7 +137,7 @@ func (v *validator) processes() error {
 		case Running, Stopped:
 			live = true
 			err = v.process(p, tids)
-		case Zombie, Vanished:
+		case Zombie:
 		default:
 			err = fmt.Errorf("%q is no state of a process", p.State)
 		}
@@ -194,9 +193,6 @@ func (v *validator) process(p *Process, tids map[int]bool) error {
 func checkThread(t *Thread) error {
 	if err := checkSigInfos(t.Pending); err != nil {
 		return err
-	}
-	if t.Exited {
-		return nil
 	}
 	if len(t.Registers) != registersSize {
 		return fmt.Errorf("its registers take %d bytes instead of %d", len(t.Registers), registersSize)

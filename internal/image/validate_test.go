@@ -15,7 +15,6 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 	}{
 		"nothing in it":     {func(s *State) { *s = State{} }, "no live process"},
 		"only a zombie":     {func(s *State) { s.Processes[0].State = Zombie }, "no live process"},
-		"only a vanished":   {func(s *State) { s.Processes[0].State = Vanished }, "no live process"},
 		"unknown state":     {func(s *State) { s.Processes[0].State = "" }, "no state of a process"},
 		"pid 0":             {func(s *State) { s.Processes[0].PID = 0 }, "no process ID"},
 		"pid twice":         {func(s *State) { s.Processes = append(s.Processes, s.Processes[0]) }, "appears twice"},

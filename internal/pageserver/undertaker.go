@@ -26,13 +26,14 @@ func Bury(path string) error {
 	if err != nil {
 		return err
 	}
-	if living, err := mourned(f); err == nil && !slices.ContainsFunc(living, lacksPages) {
+	m := mourning{filling: f, known: map[Identity]bool{}, programs: map[string]bool{}}
+	if living, err := m.living(); err == nil && !slices.ContainsFunc(living, lacksPages) {
 		return os.Remove(path)
 	}
 	cause := cmp.Or(f.Failed, "it was killed")
 	killed := map[int]bool{}
 	for {
-		living, err := mourned(f)
+		living, err := m.living()
 		for _, pid := range living {
 			killed[pid] = true
 			if err := kernel.Kill(pid, kernel.SIGKILL); err != nil && !errors.Is(err, kernel.ESRCH) {
@@ -56,41 +57,61 @@ func announce(text string) error {
 	return os.WriteFile("/dev/kmsg", []byte(critical+"kup: "+text+"\n"), 0)
 }
 
-// mourned returns the processes of the application that live: those that were restored, their descendants, and others with missing pages that
-// execute the same program. Descendants whose parents have ended are among the last.
-func mourned(f *Filling) ([]int, error) {
+// mourning finds the processes of an application, again and again. What it has once known as one of them it knows when that has ended: children that
+// lose their parents meanwhile are still told.
+type mourning struct {
+	filling  *Filling
+	known    map[Identity]bool // processes of the application, dead ones too
+	programs map[string]bool   // what they execute
+}
+
+// living returns the processes of the application that live: those that were restored, the descendants of all that are known, and others with
+// missing pages that execute the same program.
+func (m *mourning) living() ([]int, error) {
 	pids, err := procfs.Processes()
 	if err != nil {
 		return nil, err
 	}
-	stats := map[int]procfs.Stat{}
-	ours := map[int]bool{}
-	programs := map[string]bool{}
-	for _, pid := range pids {
-		s, err := procfs.ReadStat(pid)
-		if err != nil || s.State == 'X' || s.State == 'Z' && s.Threads <= 1 {
-			continue
-		}
-		stats[pid] = s
-		if slices.ContainsFunc(f.Processes, func(p Process) bool { return p.Identity == Identity{pid, s.StartTime} }) {
-			ours[pid] = true
-			programs[program(pid)] = true
-		}
+	for _, p := range m.filling.Processes {
+		m.known[p.Identity] = true
 	}
-	descends := func(pid int) bool {
-		for pid != 0 && !ours[pid] {
-			pid = stats[pid].PPID
+	stats := map[int]procfs.Stat{}
+	for _, pid := range pids {
+		if s, err := procfs.ReadStat(pid); err == nil {
+			stats[pid] = s
 		}
-		return ours[pid]
 	}
 	var all []int
 	for pid, s := range stats {
-		if descends(pid) || s.StartTime >= f.Server.Start && programs[program(pid)] && lacksPages(pid) {
-			all = append(all, pid)
+		if !m.descends(pid, stats) && !(s.StartTime >= m.filling.Server.Start && m.programs[program(pid)] && lacksPages(pid)) {
+			continue
 		}
+		m.known[Identity{pid, s.StartTime}] = true
+		if s.State == 'X' || s.State == 'Z' && s.Threads <= 1 {
+			continue // dead, and only known for its children
+		}
+		if name := program(pid); name != "" {
+			m.programs[name] = true
+		}
+		all = append(all, pid)
 	}
 	slices.Sort(all)
 	return all, nil
+}
+
+// descends tells whether a process is known, or one of its ancestors.
+func (m *mourning) descends(pid int, stats map[int]procfs.Stat) bool {
+	for pid != 0 {
+		s, exists := stats[pid]
+		if !exists {
+			return false
+		}
+		if m.known[Identity{pid, s.StartTime}] {
+			return true
+		}
+		pid = s.PPID
+	}
+	return false
 }
 
 func program(pid int) string {

@@ -147,7 +147,6 @@ func signalsAndTimers(r tracee.Remote, out *image.Process) error {
 		}
 		timer.Time = interval(times[i], 1)
 		timer.Overrun = int(overruns[i].Value())
-		timer.Disarmed = timer.Time.Value == 0
 		out.Timers = append(out.Timers, timer)
 	}
 	return nil
