@@ -173,6 +173,61 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	p.finish(t)
 }
 
+// serverKills is how often the page server is killed.
+const serverKills = 20
+
+// TestApplicationEndsWithItsPageServer kills the page server at random instants: the application ends, too, and has never seen a page of zeros;
+// the image is as good as before.
+func TestApplicationEndsWithItsPageServer(t *testing.T) {
+	p := start(t, buildC(t, "memory/ondemand"))
+	p.waitReady(t)
+	image, r := p.checkpoint(t, false)
+	if r.code != exitDone {
+		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
+	}
+	begin := time.Now()
+	p.restoreOnDemand(t, image)
+	p.filled(t)
+	whole := time.Since(begin)
+	p.endAll(t)
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("restored and filled in %v; kills within, seed %d", whole, seed)
+	ended := 0
+	for n := range serverKills {
+		server := p.restoreOnDemand(t, image)
+		delay := time.Duration(random.Int64N(int64(whole)))
+		time.Sleep(delay)
+		_ = kernel.Kill(server, kernel.SIGKILL)
+		p.decided(t)
+		p.check(t)
+		failed, err := pageserver.Failed(p.pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed != nil {
+			ended++
+			eventually(t, fmt.Sprintf("the end of the application after kill %d at %v: %s", n, delay, failed.Failed), func() bool {
+				for _, pid := range tree(p.pid) {
+					reaped(pid)
+				}
+				return len(members(p.dir)) == 0
+			})
+		} else {
+			time.Sleep(100 * time.Millisecond)
+			p.check(t)
+		}
+		p.endAll(t)
+	}
+	t.Logf("%d of %d kills came before the last page", ended, serverKills)
+	if ended == 0 {
+		t.Errorf("no kill came before the last page")
+	}
+	p.restoreOnDemand(t, image)
+	p.filled(t)
+	p.finish(t)
+}
+
 // seeds lists the processes that a restore makes processes of.
 func seeds() []int {
 	return slices.DeleteFunc(pids(), func(pid int) bool {

@@ -28,6 +28,8 @@ type Booted struct {
 	Restored []string `json:"restored"` // applications that go on where they were
 	Started  []string `json:"started"`  // applications that were started afresh
 	Steps    []Stamp  `json:"steps"`
+	// Applications are those that the update took along, with figures from before and after the change of the kernel.
+	Applications []Application `json:"applications,omitempty"`
 }
 
 // Boot restores what an update has captured, and starts afresh what ran when the machine went down otherwise. It belongs before the
@@ -111,6 +113,7 @@ func (b *boot) restoreAll(ctx context.Context) error {
 		a.Restored, a.Error = true, ""
 		b.done.Restored = append(b.done.Restored, a.Name)
 	}
+	b.done.Applications = b.journal.Applications
 	return errors.Join(append(failed, b.settle())...)
 }
 
@@ -162,9 +165,9 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 		return err
 	}
 	options := restore.Options{Dir: a.Image, Progress: b.Progress}
-	if _, err = restore.Run(ctx, options); err != nil {
+	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
-		if _, err = restore.Run(ctx, options); err != nil {
+		if a.Return, err = restore.Run(ctx, options); err != nil {
 			return err
 		}
 	}

@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kup-project/kup/internal/checkpoint"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/restore"
 )
 
 // Phase is how far an update is; see the package's table.
@@ -53,6 +55,9 @@ type Application struct {
 	Former   string `json:"former,omitempty"`   // the image that its record named before, "" if none
 	Restored bool   `json:"restored,omitempty"` // it runs under the new kernel
 	Error    string `json:"error,omitempty"`    // why it could not be restored
+
+	Capture *checkpoint.Report `json:"capture,omitempty"` // where the time went before the jump
+	Return  *restore.Report    `json:"return,omitempty"`  // and after it
 }
 
 // directory holds the journal and the lock of updates, below the state directory.

@@ -269,7 +269,7 @@ func (u *update) captureAll(ctx context.Context) error {
 		}
 	}
 	u.note("frozen")
-	for _, c := range u.carried {
+	for i, c := range u.carried {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -279,6 +279,7 @@ func (u *update) captureAll(ctx context.Context) error {
 		if err := c.session.Commit(); err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
+		u.journal.Applications[i].Capture = c.session.Report()
 	}
 	return nil
 }
