@@ -40,13 +40,13 @@ func (s *Session) check() error {
 		if p.Zombie {
 			continue
 		}
+		if err := checkProcess(p.PID); err != nil {
+			if ended(p.PID) {
+				continue
+			}
+			return err
+		}
 		pids = append(pids, p.PID)
-		if err := task.Check(p.PID); err != nil {
-			return err
-		}
-		if err := memory.Check(p.PID); err != nil {
-			return err
-		}
 		if st, err := procfs.ReadStatus(p.PID); err == nil {
 			need += int64(st.VMRSS)
 		}
@@ -59,6 +59,19 @@ func (s *Session) check() error {
 		return err
 	}
 	return s.checkSpace(need)
+}
+
+func checkProcess(pid int) error {
+	if err := task.Check(pid); err != nil {
+		return err
+	}
+	return memory.Check(pid)
+}
+
+// ended tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then.
+func ended(pid int) bool {
+	st, err := procfs.ReadStat(pid)
+	return err != nil || st.State == 'X' || st.State == 'Z' && st.Threads <= 1
 }
 
 // checkSpace refuses what will hardly fit, by the memory that the application has resident.

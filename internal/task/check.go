@@ -15,6 +15,9 @@ func Check(pid int) error {
 	}
 	for _, tid := range tids {
 		st, err := procfs.ReadStatus(tid)
+		if procfs.Gone(err) && tid != pid {
+			continue // the thread has ended meanwhile
+		}
 		if err != nil {
 			return fmt.Errorf("status of task %d: %w", tid, err)
 		}

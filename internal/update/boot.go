@@ -17,6 +17,7 @@ import (
 type BootOptions struct {
 	Store     *app.Store
 	NetworkUp string // a program that gives the network interfaces their addresses; "": they come up otherwise
+	Eager     bool   // bring all memory back before an application runs, instead of what it asks for first
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step when it is reached. May be nil.
@@ -113,6 +114,7 @@ func (b *boot) restoreAll(ctx context.Context) error {
 		a.Restored, a.Error = true, ""
 		b.done.Restored = append(b.done.Restored, a.Name)
 	}
+	failed = append(failed, b.journal.record(Restoring), b.awaitMemory(ctx))
 	b.done.Applications = b.journal.Applications
 	return errors.Join(append(failed, b.settle())...)
 }
@@ -164,9 +166,10 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: b.onDemand(), Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
+		options.OnDemand = false
 		if a.Return, err = restore.Run(ctx, options); err != nil {
 			return err
 		}

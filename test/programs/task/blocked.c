@@ -15,7 +15,7 @@ static void handler(int sig) { (void)sig, handled++; }
 static void *in_read(void *unused) {
     (void)unused;
     char c = 0;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ("read of an empty pipe", 1, read(empty[0], &c, 1));
     CHECK_EQ("byte read", 'r', c);
     return NULL;
@@ -25,14 +25,14 @@ static void *in_write(void *unused) {
     (void)unused;
     static char block[100000];
     memset(block, 'w', sizeof block);
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ("write to a full pipe", sizeof block, write(full[1], block, sizeof block));
     return NULL;
 }
 
 static void *in_accept(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     int s = SYS(accept(listener, NULL, NULL));
     char c = 0;
     CHECK_EQ("read of the accepted connection", 1, read(s, &c, 1));
@@ -44,7 +44,7 @@ static void *in_accept(void *unused) {
 static void *in_recv(void *unused) {
     (void)unused;
     char c = 0;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ("recv of an empty socket", 1, recv(sockets[0], &c, 1, 0));
     CHECK_EQ("byte received", 's', c);
     return NULL;
@@ -54,7 +54,7 @@ static void *in_recv(void *unused) {
 static void *in_recv_timeout(void *unused) {
     (void)unused;
     SYS(setsockopt(datagrams[0], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0, MS * 1000}, sizeof(struct timeval)));
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         char c;
         int64_t start = now_ns();
@@ -73,7 +73,7 @@ static void *in_sigsuspend(void *unused) {
     sigset_t set, now;
     sigfillset(&set);
     sigdelset(&set, SIGUSR1);
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK(sigsuspend(&set) == -1 && errno == EINTR, "sigsuspend, expected EINTR, got %s", strerror(errno));
     CHECK_EQ("handlers that ran", 1, handled);
     sigemptyset(&now);
@@ -88,7 +88,7 @@ static void *in_pause(void *unused) {
     sigemptyset(&set);
     sigaddset(&set, SIGURG);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK(pause() == -1 && errno == EINTR, "pause, expected EINTR, got %s", strerror(errno));
     CHECK_EQ("handlers that ran", 2, handled);
     return NULL;
@@ -101,7 +101,7 @@ static void *in_sigtimedwait(void *unused) {
     sigaddset(&set, SIGUSR2);
     siginfo_t info;
     int r;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     while ((r = sigtimedwait(&set, &info, &(struct timespec){1000, 0})) == -1 && errno == EINTR) {
     }
     CHECK(r == SIGUSR2 && info.si_value.sival_int == 4711, "sigtimedwait, expected SIGUSR2 with 4711, got %d with %d", r, info.si_value.sival_int);
@@ -110,7 +110,7 @@ static void *in_sigtimedwait(void *unused) {
 
 static void *in_wait(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     int status;
     struct rusage usage;
     pid_t r = wait4(waited, &status, 0, &usage);

@@ -17,7 +17,7 @@ static long futex(uint32_t *w, int op, uint32_t value, const struct timespec *t,
 
 static void *wait_forever(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     while (!__atomic_load_n(&word, __ATOMIC_SEQ_CST)) {
         long r = futex(&word, FUTEX_WAIT_PRIVATE, 0, NULL, 0);
         CHECK(r == 0 || errno == EAGAIN, "futex wait for ever, expected 0, got %s", strerror(errno));
@@ -32,7 +32,7 @@ static void check_timeout(const char *what, int64_t start) {
 
 static void *wait_relative(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         int64_t start = now_ns();
         long r = futex(&never, FUTEX_WAIT_PRIVATE, 0, &(struct timespec){0, MS * 1000000}, 0);
@@ -44,7 +44,7 @@ static void *wait_relative(void *unused) {
 
 static void *wait_absolute(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         int64_t start = now_ns(), end = start + MS * 1000000LL;
         long r = futex(&never, FUTEX_WAIT_BITSET_PRIVATE, 0, &(struct timespec){end / 1000000000, end % 1000000000}, ~0u);
@@ -56,7 +56,7 @@ static void *wait_absolute(void *unused) {
 
 static void *wait_sem(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK(sem_wait(&sem) == 0 || errno == EINTR, "sem_wait: %s", strerror(errno));
     return NULL;
 }
@@ -64,7 +64,7 @@ static void *wait_sem(void *unused) {
 static void *wait_cond(void *unused) {
     (void)unused;
     pthread_mutex_lock(&mutex);
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     while (!flag) {
         struct timespec end;
         clock_gettime(CLOCK_REALTIME, &end);
@@ -79,7 +79,7 @@ static void *wait_cond(void *unused) {
 
 static void *wait_inheriting(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ("lock of a priority-inheriting mutex", 0, pthread_mutex_lock(&inheriting));
     CHECK_EQ("unlock of a priority-inheriting mutex", 0, pthread_mutex_unlock(&inheriting));
     return NULL;

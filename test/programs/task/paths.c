@@ -13,7 +13,7 @@ static int in_root(void *unused) {
     (void)unused;
     SYS(chroot(work_path("root")));
     SYS(chdir("/inner"));
-    ++*started;
+    __atomic_add_fetch(started, 1, __ATOMIC_SEQ_CST);
     while (!*over) {
         struct stat s;
         expect_here("the process in its own root", "/inner");
@@ -29,7 +29,7 @@ static int elsewhere(void *unused) {
     (void)unused;
     char *dir = work_path("a directory with spaces");
     SYS(chdir(dir));
-    ++*started;
+    __atomic_add_fetch(started, 1, __ATOMIC_SEQ_CST);
     while (!*over) {
         struct stat s;
         expect_here("the second process", dir);

@@ -18,7 +18,7 @@ static void check_timeout(const char *what, int result, int64_t start) {
 
 static void *with_poll(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         struct pollfd p = {quiet[0], POLLIN, 0};
         int64_t start = now_ns();
@@ -31,7 +31,7 @@ static void *with_poll(void *unused) {
 
 static void *with_ppoll(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         struct pollfd p = {quiet[0], POLLIN, 0};
         sigset_t none;
@@ -44,7 +44,7 @@ static void *with_ppoll(void *unused) {
 
 static void *with_select(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         fd_set set;
         FD_ZERO(&set);
@@ -62,7 +62,7 @@ static void *with_epoll(void *unused) {
     (void)unused;
     int e = SYS(epoll_create1(0));
     SYS(epoll_ctl(e, EPOLL_CTL_ADD, quiet[0], &(struct epoll_event){.events = EPOLLIN}));
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         struct epoll_event event;
         int64_t start = now_ns();
@@ -76,7 +76,7 @@ static void *with_epoll(void *unused) {
 static void *poll_forever(void *unused) {
     (void)unused;
     struct pollfd p = {last[0], POLLIN, 0};
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     int r = poll(&p, 1, -1);
     CHECK(r == 1 && p.revents == POLLIN, "poll without timeout, expected 1 with POLLIN, got %d with %#x", r, p.revents);
     return NULL;
@@ -87,7 +87,7 @@ static void *select_forever(void *unused) {
     fd_set set;
     FD_ZERO(&set);
     FD_SET(last[0], &set);
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ("select without timeout", 1, select(last[0] + 1, &set, NULL, NULL, NULL));
     return NULL;
 }
@@ -96,7 +96,7 @@ static void *epoll_forever(void *unused) {
     (void)unused;
     int e = SYS(epoll_create1(0)), r;
     SYS(epoll_ctl(e, EPOLL_CTL_ADD, last[0], &(struct epoll_event){.events = EPOLLIN, .data.u64 = 99}));
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     struct epoll_event event;
     while ((r = epoll_wait(e, &event, 1, -1)) == -1 && errno == EINTR) {
     }

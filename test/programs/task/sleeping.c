@@ -11,7 +11,7 @@ static void check_sleep(const char *what, int result, int64_t start, int64_t wan
 
 static void *relative(void *unused) {
     (void)unused;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         int64_t start = now_ns();
         int r = nanosleep(&(struct timespec){0, 900000000}, NULL);
@@ -25,7 +25,7 @@ static void *relative(void *unused) {
 }
 
 static void *clock_relative(void *clock) {
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         int64_t start = now_ns();
         struct timespec rest;
@@ -37,7 +37,7 @@ static void *clock_relative(void *clock) {
 
 static void *clock_absolute(void *arg) {
     clockid_t clock = (clockid_t)(intptr_t)arg;
-    started++;
+    __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
     do {
         struct timespec end, now;
         SYS(clock_gettime(clock, &end));

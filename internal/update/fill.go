@@ -1,0 +1,68 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/pageserver"
+	"github.com/kup-project/kup/internal/restore"
+)
+
+// onDemand tells whether applications can run before their memory is back. It is the shorter way from any disk: what they touch comes first.
+func (b *boot) onDemand() bool {
+	return !b.Eager && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
+}
+
+// awaitMemory waits until the memory of all applications that run is back. One that has lost its page server was ended by that: it is restored again
+// with all of its memory.
+func (b *boot) awaitMemory(ctx context.Context) error {
+	var failed []error
+	for i := range b.journal.Applications {
+		a := &b.journal.Applications[i]
+		if !a.Restored || a.Return == nil || a.Return.Pages == nil {
+			continue
+		}
+		if err := b.await(ctx, a); err != nil {
+			a.Restored, a.Error = false, err.Error()
+			failed = append(failed, fmt.Errorf("%s did not get its memory back: %w; its image %s is kept", a.Name, err, a.Image))
+			b.note("failed to fill " + a.Name)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (b *boot) await(ctx context.Context, a *Application) error {
+	var lost *pageserver.Filling
+	for _, root := range a.Return.Roots {
+		if err := pageserver.Wait(ctx, root, b.Progress); err != nil {
+			return err
+		}
+		f, err := pageserver.Failed(root)
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			lost = f
+		}
+	}
+	if lost == nil {
+		b.note("filled " + a.Name)
+		return nil
+	}
+	b.note("again " + a.Name + ": " + lost.Failed)
+	l, err := b.Store.LockWaiting(a.Name)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	if err := l.Captured(a.Image, true); err != nil {
+		return err
+	}
+	if a.Return, err = restore.Run(ctx, restore.Options{Dir: a.Image, Progress: b.Progress}); err != nil {
+		return err
+	}
+	b.note("restored " + a.Name)
+	return l.Restored()
+}
