@@ -41,7 +41,7 @@ func (s *Session) check() error {
 			continue
 		}
 		if err := checkProcess(p.PID); err != nil {
-			if ended(p.PID) {
+			if hasEnded(p.PID) {
 				continue
 			}
 			return err
@@ -68,8 +68,8 @@ func checkProcess(pid int) error {
 	return memory.Check(pid)
 }
 
-// ended tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then.
-func ended(pid int) bool {
+// hasEnded tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then.
+func hasEnded(pid int) bool {
 	st, err := procfs.ReadStat(pid)
 	return err != nil || st.State == 'X' || st.State == 'Z' && st.Threads <= 1
 }
