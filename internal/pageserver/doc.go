@@ -23,7 +23,4 @@
 // What the kernel does not tell: a system call that replaces stored pages without an event (MADV_GUARD_INSTALL followed by MADV_GUARD_REMOVE on pages
 // that nobody has touched since the restore, MADV_WIPEONFORK set after the restore and before a fork). From 6.17 on mremap(2) moves several mappings
 // at once, but those that are watched only up to the first, with EFAULT.
-//
-// Known fault: when the server is killed under an application that forks all the time, ending the application takes longer than 20 s about once
-// in a hundred times. The application does not run on with wrong memory meanwhile, as the guard holds the userfaultfds.
 package pageserver

@@ -151,11 +151,11 @@ func (s *server) serve() error {
 			}
 		}
 	}
-	// The guard goes first: what is left to do does not matter to the application.
-	if err := s.guard.Close(); err != nil {
+	// The file goes first: without it an undertaker, if we are killed in between, knows that all is done. It would stay for ever otherwise.
+	if err := os.Remove(s.filling.path()); err != nil {
 		return err
 	}
-	return os.Remove(s.filling.path())
+	return s.guard.Close()
 }
 
 func (s *server) report() error {

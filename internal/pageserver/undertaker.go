@@ -66,7 +66,7 @@ type mourning struct {
 }
 
 // living returns the processes of the application that live: those that were restored, the descendants of all that are known, and others with
-// missing pages that execute the same program.
+// missing pages that execute the same program. Parents come first: killed in that order, they do not see their children die.
 func (m *mourning) living() ([]int, error) {
 	pids, err := procfs.Processes()
 	if err != nil {
@@ -95,8 +95,16 @@ func (m *mourning) living() ([]int, error) {
 		}
 		all = append(all, pid)
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, func(a, b int) int { return cmp.Or(cmp.Compare(depth(a, stats), depth(b, stats)), cmp.Compare(a, b)) })
 	return all, nil
+}
+
+// depth counts the ancestors of a process.
+func depth(pid int, stats map[int]procfs.Stat) (n int) {
+	for ; pid != 0; pid = stats[pid].PPID {
+		n++
+	}
+	return n
 }
 
 // descends tells whether a process is known, or one of its ancestors.
