@@ -1,7 +1,8 @@
 // Package update carries all applications under kup's care over a change of the kernel.
 //
 // Run (run.go) is the old kernel's part: check -> load the next kernel -> freeze -> capture -> switch. Boot (boot.go) is the new
-// kernel's part, to be run before the network interface is up: silence -> network up -> restore -> settle.
+// kernel's part, to be run before the network interface is up: silence -> network up -> restore -> fill -> settle. The applications run from
+// restore on; fill (fill.go) waits for their memory.
 //
 // Both write a journal (journal.go), a file that is durable before the step that it names is taken. Whoever comes up finds one of
 // these phases in it, and knows by the boot ID whether the machine has been restarted since:
@@ -17,5 +18,5 @@
 // out of date at once and are removed.
 //
 // Invariants: nothing stops before all that can be checked was checked and the next kernel is loaded; whatever fails before
-// the jump leaves all applications running; no image is deleted before its application was restored from it.
+// the jump leaves all applications running; no image is deleted before its application was restored from it and has all of its memory.
 package update
