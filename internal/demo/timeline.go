@@ -28,5 +28,8 @@ func (s *show) printTimeline(c *change) {
 	line(c.At("restored cache"), "restored: memcached goes on")
 	line(c.first, "first answer")
 	line(c.all, "every connection has had an answer")
+	if at := c.At("filled cache"); !at.IsZero() {
+		line(at, "all of its memory is back")
+	}
 	s.say("  The longest gap that a client saw: %.2f s.", c.gap.Seconds())
 }
