@@ -35,7 +35,7 @@ func newResults(rounds int) (*Results, error) {
 	}
 	rate, err := copyRate(rounds)
 	return &Results{
-		Command: "make bench", Date: time.Now().UTC().Format(time.DateOnly), Kernel: release, Processor: cpuid.CPU.BrandName,
+		Command: strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " "), Date: time.Now().UTC().Format(time.DateOnly), Kernel: release, Processor: cpuid.CPU.BrandName,
 		Processors: runtime.NumCPU(), Rounds: rounds, CopyRate: rate,
 	}, err
 }
