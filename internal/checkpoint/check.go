@@ -71,7 +71,7 @@ func checkProcess(pid int) error {
 // hasEnded tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then.
 func hasEnded(pid int) bool {
 	st, err := procfs.ReadStat(pid)
-	return err != nil || st.State == 'X' || st.State == 'Z' && st.Threads <= 1
+	return err != nil || st.Dead()
 }
 
 // checkSpace refuses what will hardly fit, by the memory that the application has resident.

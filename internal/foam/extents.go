@@ -1,6 +1,7 @@
 package foam
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 
@@ -14,15 +15,7 @@ type Extents []image.Extent
 // Merged returns the set of all bytes in runs, which may come in any order, overlap and be empty.
 func Merged(runs ...image.Extent) Extents {
 	sorted := slices.DeleteFunc(slices.Clone(runs), func(e image.Extent) bool { return e.Start >= e.End })
-	slices.SortFunc(sorted, func(a, b image.Extent) int {
-		switch {
-		case a.Start < b.Start:
-			return -1
-		case a.Start > b.Start:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(sorted, func(a, b image.Extent) int { return cmp.Compare(a.Start, b.Start) })
 	var out Extents
 	for _, e := range sorted {
 		out = out.append(e)

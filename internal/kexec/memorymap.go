@@ -1,6 +1,7 @@
 package kexec
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,15 +79,7 @@ func readMemoryMap(dir string) (MemoryMap, error) {
 		}
 		m = append(m, entry)
 	}
-	slices.SortFunc(m, func(a, b MemoryEntry) int {
-		switch {
-		case a.Start < b.Start:
-			return -1
-		case a.Start > b.Start:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(m, func(a, b MemoryEntry) int { return cmp.Compare(a.Start, b.Start) })
 	if m.RAM().Size() == 0 {
 		return nil, fmt.Errorf("%w: %s lists no System RAM", ErrUnsupportedMachine, dir)
 	}

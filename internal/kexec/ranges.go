@@ -1,6 +1,7 @@
 package kexec
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -36,15 +37,7 @@ type Ranges []Range
 // NewRanges sorts rs, drops empty members and joins those that overlap or touch.
 func NewRanges(rs ...Range) Ranges {
 	sorted := slices.Clone(rs)
-	slices.SortFunc(sorted, func(a, b Range) int {
-		switch {
-		case a.Start < b.Start:
-			return -1
-		case a.Start > b.Start:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(sorted, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
 	var out Ranges
 	for _, r := range sorted {
 		switch {

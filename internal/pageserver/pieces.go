@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 
@@ -35,15 +36,7 @@ func newPieces(extents []image.Extent) pieces {
 	return m
 }
 
-func byStart(a, b piece) int {
-	switch {
-	case a.Start < b.Start:
-		return -1
-	case a.Start > b.Start:
-		return 1
-	}
-	return 0
-}
+func byStart(a, b piece) int { return cmp.Compare(a.Start, b.Start) }
 
 // find returns the range of indices of the pieces that touch e.
 func (m pieces) find(e image.Extent) (first, last int) {

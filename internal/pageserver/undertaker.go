@@ -87,7 +87,7 @@ func (m *mourning) living() ([]int, error) {
 			continue
 		}
 		m.known[Identity{pid, s.StartTime}] = true
-		if s.State == 'X' || s.State == 'Z' && s.Threads <= 1 {
+		if s.Dead() {
 			continue // dead, and only known for its children
 		}
 		if name := program(pid); name != "" {
@@ -132,6 +132,6 @@ func program(pid int) string {
 
 // lacksPages tells whether a process has mappings that a userfaultfd watches for missing pages.
 func lacksPages(pid int) bool {
-	maps, err := procfs.ReadSMaps(pid)
-	return err == nil && slices.ContainsFunc(maps, func(m procfs.SMapping) bool { return m.Has("um") })
+	watched, err := watchedNow(pid)
+	return err == nil && len(watched) > 0
 }

@@ -38,6 +38,9 @@ type Stat struct {
 // statFields is how many fields follow the name in parentheses, see fs/proc/array.c, do_task_stat.
 const statFields = 50
 
+// Dead tells whether nothing of the process runs any more. A leader that has exited while other threads live on is a zombie, too, but not dead.
+func (s *Stat) Dead() bool { return s.State == 'X' || s.State == 'Z' && s.Threads <= 1 }
+
 // ReadStat reads /proc/PID/stat.
 func ReadStat(pid int) (Stat, error) {
 	text, err := read(pid, "stat")
