@@ -58,6 +58,7 @@ var memoryRows = []row{
 	{name: "guards", source: "memory/guards"},
 	{name: "noreserve", source: "memory/noreserve"},
 	{name: "names", source: "memory/names"},
+	{name: "neighbours", source: "memory/neighbours"},
 	{name: "droppable", source: "memory/droppable"},
 	{name: "ondemand", source: "memory/ondemand", restless: true},
 }

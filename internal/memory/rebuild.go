@@ -89,18 +89,45 @@ func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(byte
 	if err := r.mapAll(p, s); err != nil {
 		return err
 	}
-	atOnce := foam.Extents(p.Memory.FOAM.Extents)
-	var watched []watchedMapping
 	if r.Lazy != nil {
-		atOnce, watched = r.Lazy.plan(p)
+		return r.fillPart(p, s, moved)
+	}
+	if err := r.fill(p, s, p.Memory.FOAM.Extents, moved); err != nil {
+		return err
+	}
+	return r.adorn(p, s)
+}
+
+// fillPart fills what the process needs at once, and leaves the rest to Lazy.
+//
+// There must be no huge pages until the rest is watched. Neighbouring mappings are one for the kernel before adorn gives them what tells them apart, so a
+// huge page for the contents of one would reach into the next: pages that are there, as zeros, are never missed.
+func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, moved func(bytes int64)) error {
+	atOnce, watched := r.Lazy.plan(p)
+	if err := disableHugePages(s, true); err != nil {
+		return err
 	}
 	if err := r.fill(p, s, atOnce, moved); err != nil {
 		return err
 	}
-	if err := r.adorn(p, s); err != nil || len(watched) == 0 {
+	if err := r.adorn(p, s); err != nil {
 		return err
 	}
-	return r.Lazy.watch(p, s, r.Path(p.Memory.FOAM.Name), watched)
+	if err := r.Lazy.watch(p, s, r.Path(p.Memory.FOAM.Name), watched); err != nil {
+		return err
+	}
+	return disableHugePages(s, false)
+}
+
+// disableHugePages keeps the kernel from using transparent huge pages in a seed, of any size, or lets it again.
+func disableHugePages(s *tracee.Seed, disabled bool) error {
+	value := 0
+	if disabled {
+		value = 1
+	}
+	b := tracee.NewBatch(s)
+	b.Must("switch huge pages", kernel.SysPrctl, kernel.PrSetTHPDisable, value, 0, 0, 0)
+	return b.Run()
 }
 
 // mapAll makes the mappings with their final protection, in ascending order.

@@ -68,6 +68,7 @@ func (s *space) settle() (children []*space) {
 	s.changes = nil
 	before := slices.Clone(s.missing)
 	moved := slices.ContainsFunc(changes, func(c change) bool { return c.moves() })
+	s.doubt = s.doubt || moved
 	for i := range changes {
 		c := &changes[i]
 		s.settled(c.apply(&s.missing))
@@ -95,7 +96,7 @@ func (s *space) settle() (children []*space) {
 
 // fork makes the space of a child that has just been forked: the same is missing there.
 func (s *space) fork(uffd int) *space {
-	return &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, zeros: s.zeros}
+	return &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, doubt: true, zeros: s.zeros}
 }
 
 // withoutEchoes drops what is no news: what has been moved away is also reported as unmapped.

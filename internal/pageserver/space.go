@@ -85,6 +85,7 @@ type space struct {
 	settled func(bytes uint64) // is told how much less is missing
 	changes []change           // read, and not made in missing and watched
 	waiting []fault
+	doubt   bool   // mappings were moved: what is missing may be there
 	zeros   []byte // one page
 }
 
@@ -180,6 +181,8 @@ func (s *space) put(p piece) error {
 		case errors.Is(err, kernel.ENOENT) && size > pageSize:
 			step = pageSize // it goes across the border of two mappings, or part of it is gone
 			continue
+		case errors.Is(err, kernel.EEXIST) && !s.doubt:
+			return fmt.Errorf("the missing page %#x is there, and not from us: what it held at the checkpoint would be lost", at)
 		case errors.Is(err, kernel.ENOENT), errors.Is(err, kernel.EEXIST):
 			done = pageSize
 			if err := kernel.UffdWake(s.uffd, at, pageSize); err != nil {

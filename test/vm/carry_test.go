@@ -38,13 +38,14 @@ func servers() []*server {
 	}
 }
 
-// programs check themselves, see test/programs/check.h: dynamic and static C, Go, and a bash script with a pipeline of children. None of them
-// expects a guest to be on time. They never rest, so there are few: an emulated guest has other things to do, too.
+// programs check themselves, see test/programs/check.h: dynamic and static C, Go, a bash script with a pipeline of children, and one for huge pages,
+// which Debian's kernels use everywhere. None of them expects a guest to be on time. They never rest, so there are few: an emulated guest has other things to do, too.
 var programs = []program{
 	{name: "basic", source: "task/basic.c"},
 	{name: "static", source: "task/basic.c", flags: []string{"-static"}},
 	{name: "go", source: "golang"},
 	{name: "bash", source: "task/pipeline.sh"},
+	{name: "neighbours", source: "memory/neighbours.c"},
 }
 
 // TestServersLiveThroughUpdates takes servers from 6.1 to 6.12 and back, under load from another machine.
