@@ -39,7 +39,7 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 type BootOptions struct {
 	State
 	NetworkUp string // a program that brings the network interfaces up; empty: they come up otherwise
-	OnDemand  bool   // let an application run before its memory is back, where the kernel can
+	Eager     bool   // bring all memory back before an application runs
 	Progress  Progress
 	Log       func(Step) // told of each step when it is reached; may be nil
 }
@@ -54,5 +54,5 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 	if err != nil {
 		return nil, err
 	}
-	return update.Boot(ctx, update.BootOptions{Store: store, NetworkUp: o.NetworkUp, OnDemand: o.OnDemand, Progress: o.Progress, Log: o.Log})
+	return update.Boot(ctx, update.BootOptions{Store: store, NetworkUp: o.NetworkUp, Eager: o.Eager, Progress: o.Progress, Log: o.Log})
 }

@@ -19,9 +19,8 @@ loopback interface is up, but no other network interface.
 
 After "kup update" it restores the applications. Before it lets PROGRAM bring the network up, it installs packet filter
 rules (nf_tables) that keep the kernel from telling the applications' clients that nobody is there; each
-application's rules go when it runs again. With --on-demand it runs before its memory is back, if the kernel can do that: what it
-touches is brought in first. The command ends when all memory is there; if that fails for an application, it is restored again,
-with all of it.
+application's rules go when it runs again. It runs before its memory is back, if the kernel can do that: what it touches is
+brought in first. The command ends when all memory is there; if that fails for an application, it is restored again, with all of it.
 
 After any other start it lets PROGRAM bring the network up and starts the applications afresh that ran when the
 machine went down.
@@ -50,7 +49,7 @@ What fails is reported, and the rest goes on. An image is deleted only when its 
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&o.OnDemand, "on-demand", false, "let applications run before their memory is back")
+	cmd.Flags().BoolVar(&o.Eager, "eager", false, "bring all memory back before an application runs")
 	cmd.Flags().StringVar(&o.NetworkUp, "network-up", "", "a program that brings the network interfaces up")
 	return cmd
 }

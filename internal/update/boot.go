@@ -17,7 +17,7 @@ import (
 type BootOptions struct {
 	Store     *app.Store
 	NetworkUp string // a program that gives the network interfaces their addresses; "": they come up otherwise
-	OnDemand  bool   // let an application run before its memory is back, where the kernel can
+	Eager     bool   // bring all memory back before an application runs, instead of what it asks for first
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step when it is reached. May be nil.
@@ -166,7 +166,7 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: b.canFillLater(), Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: b.onDemand(), Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
 		options.OnDemand = false

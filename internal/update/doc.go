@@ -1,8 +1,8 @@
 // Package update carries all applications under kup's care over a change of the kernel.
 //
 // Run (run.go) is the old kernel's part: check -> load the next kernel -> freeze -> capture -> switch. Boot (boot.go) is the new
-// kernel's part, to be run before the network interface is up: silence -> network up -> restore -> fill -> settle. Fill (fill.go)
-// waits for the memory of applications that were restored on demand.
+// kernel's part, to be run before the network interface is up: silence -> network up -> restore -> fill -> settle. The applications run from
+// restore on; fill (fill.go) waits for their memory.
 //
 // Both write a journal (journal.go), a file that is durable before the step that it names is taken. Whoever comes up finds one of
 // these phases in it, and knows by the boot ID whether the machine has been restarted since:

@@ -10,9 +10,9 @@ import (
 	"github.com/kup-project/kup/internal/restore"
 )
 
-// canFillLater tells whether applications are to run before their memory is back, and can.
-func (b *boot) canFillLater() bool {
-	return b.OnDemand && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
+// onDemand tells whether applications can run before their memory is back. It is the shorter way from any disk: what they touch comes first.
+func (b *boot) onDemand() bool {
+	return !b.Eager && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
 }
 
 // awaitMemory waits until the memory of all applications that run is back. One that has lost its page server was ended by that: it is restored again
