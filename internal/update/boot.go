@@ -105,7 +105,7 @@ func (b *boot) restoreAll(ctx context.Context) error {
 		if a.Restored {
 			continue
 		}
-		if err := b.restore(ctx, a); err != nil {
+		if err := b.restore(ctx, a, b.onDemand()); err != nil {
 			a.Error = err.Error()
 			failed = append(failed, fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, err, a.Image, a.Name))
 			b.note("failed to restore " + a.Name)
@@ -152,8 +152,8 @@ func (o BootOptions) networkUp(ctx context.Context) error {
 	return nil
 }
 
-// restore restores an application; what fails once is tried again.
-func (b *boot) restore(ctx context.Context, a *Application) error {
+// restore restores an application; what fails once is tried again, with all of its memory.
+func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error {
 	l, err := b.Store.LockWaiting(a.Name)
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (b *boot) restore(ctx context.Context, a *Application) error {
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: b.onDemand(), Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: onDemand, Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
 		options.OnDemand = false

@@ -7,7 +7,6 @@ import (
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/pageserver"
-	"github.com/kup-project/kup/internal/restore"
 )
 
 // onDemand tells whether applications can run before their memory is back. It is the shorter way from any disk: what they touch comes first.
@@ -52,17 +51,5 @@ func (b *boot) await(ctx context.Context, a *Application) error {
 		return nil
 	}
 	b.note("again " + a.Name + ": " + lost.Failed)
-	l, err := b.Store.LockWaiting(a.Name)
-	if err != nil {
-		return err
-	}
-	defer l.Unlock()
-	if err := l.Captured(a.Image, true); err != nil {
-		return err
-	}
-	if a.Return, err = restore.Run(ctx, restore.Options{Dir: a.Image, Progress: b.Progress}); err != nil {
-		return err
-	}
-	b.note("restored " + a.Name)
-	return l.Restored()
+	return b.restore(ctx, a, false)
 }
