@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 # Guests share the processors of this machine, so packages are tested one after another.
 TEST_FLAGS ?= -count=1 -p 1 -timeout 45m
 
-.PHONY: build setup test demo bench lint clean
+.PHONY: build setup test test-long demo bench lint clean
 
 build:
 	go build -trimpath -o kup ./cmd/kup
@@ -16,6 +16,10 @@ setup:
 test: setup
 	go vet ./...
 	go test $(TEST_FLAGS) ./...
+
+# What is random or only shows after many rounds, up to ten times as often as in `make test`: about half an hour.
+test-long:
+	KUP_LONG_TESTS=1 go test -count=1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing' ./test
 
 demo: setup
 	go run ./cmd/kup-demo

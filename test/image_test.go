@@ -174,7 +174,7 @@ func TestRestoreWithPortTakenIsAConflict(t *testing.T) {
 	port := freePort(t)
 	p := newProgram(t)
 	p.launch(t, "memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0")
-	connect(t, memcached{}, port)[0].conn.Close()
+	connect(t, memcached{}, port, fullLoad)[0].conn.Close()
 	image, r := p.checkpoint(t, false)
 	if r.code != exitDone {
 		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
@@ -302,6 +302,13 @@ func futureVersion(t *testing.T, dir string) {
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func removeAll(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -68,36 +68,33 @@ func surviveKills(t *testing.T, p *program) {
 		if n%10 == 0 {
 			neverHalf(t, image)
 		}
-		if err := os.RemoveAll(filepath.Dir(image)); err != nil {
-			t.Fatal(err)
-		}
+		removeAll(t, filepath.Dir(image))
 	}
 	p.finish(t)
 }
 
 // checkpointTime is the median of a few undisturbed checkpoints.
-func checkpointTime(t *testing.T, p *program) time.Duration {
+func checkpointTime(t *testing.T, p *program, flags ...string) time.Duration {
 	t.Helper()
 	var times []time.Duration
 	for range 5 {
 		begin := time.Now()
-		image, r := p.checkpoint(t, true)
+		image, r := p.checkpoint(t, true, flags...)
 		if r.code != exitDone {
 			t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
 		}
 		times = append(times, time.Since(begin))
-		if err := os.RemoveAll(filepath.Dir(image)); err != nil {
-			t.Fatal(err)
-		}
+		removeAll(t, filepath.Dir(image))
 	}
 	slices.Sort(times)
 	return times[len(times)/2]
 }
 
-// killKup kills a checkpoint after the delay, and tells whether it was still at work.
-func killKup(t *testing.T, p *program, image string, delay time.Duration) bool {
+// killKup kills a checkpoint after the delay, and tells whether it was still at work. More flags of kup may follow.
+func killKup(t *testing.T, p *program, image string, delay time.Duration, flags ...string) bool {
 	t.Helper()
-	cmd := exec.Command(buildKup(t), "checkpoint", "--pid", strconv.Itoa(p.pid), "--dir", image, "--leave-running")
+	args := append([]string{"checkpoint", "--pid", strconv.Itoa(p.pid), "--dir", image, "--leave-running"}, flags...)
+	cmd := exec.Command(buildKup(t), args...)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
@@ -151,4 +148,51 @@ func neverHalf(t *testing.T, image string) {
 	if r := kup(t, "verify", image); r.code != exitDone && r.code != exitUnusable {
 		t.Errorf("kup verify of what a killed kup left: exit code, expected %d or %d, got %d\n%s", exitDone, exitUnusable, r.code, r.output)
 	}
+}
+
+// TestTrackingEndsWithKup kills kup at random instants of a checkpoint with pre-copy: the application works on, its memory is watched no longer, and the next
+// pre-copy misses no write.
+func TestTrackingEndsWithKup(t *testing.T) {
+	p := start(t, buildC(t, "memory/malloc"))
+	p.waitReady(t)
+	flags := []string{"--precopy", "--paranoid"}
+	whole := checkpointTime(t, p, flags...)
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("a checkpoint takes %v; kills at random instants within, seed %d", whole, seed)
+	tries, killed := times(30, 300), 0
+	for n := range tries {
+		image := p.image(t)
+		delay := time.Duration(random.Int64N(int64(whole)))
+		if killKup(t, p, image, delay, flags...) {
+			killed++
+		}
+		p.check(t)
+		eventually(t, fmt.Sprintf("the end of tracking after kill %d at %v", n, delay), func() bool { return !tracked(p.pid) })
+		if n%10 == 9 {
+			again, r := p.checkpoint(t, true, flags...)
+			if r.code != exitDone {
+				t.Fatalf("kup checkpoint after kill %d at %v: exit code %d\n%s", n, delay, r.code, r.output)
+			}
+			removeAll(t, filepath.Dir(again))
+		}
+		removeAll(t, filepath.Dir(image))
+	}
+	t.Logf("%d of %d kills came before kup was done", killed, tries)
+	if killed < tries/2 {
+		t.Errorf("only %d of %d kills came before kup was done", killed, tries)
+	}
+	var c course
+	c.round(t, p, nil)
+	p.finish(t)
+}
+
+// tracked tells whether writes to memory of a process are watched (VmFlags "uw" of proc_pid_smaps(5)) or it holds a userfaultfd.
+func tracked(pid int) bool {
+	smaps, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return strings.Contains(string(smaps), " uw ") || slices.ContainsFunc(links, func(link string) bool {
+		target, _ := os.Readlink(link)
+		return target == "anon_inode:[userfaultfd]"
+	})
 }

@@ -88,11 +88,11 @@ func (p *program) image(t *testing.T) string {
 }
 
 // checkpoint ends the tree once its image is complete. With leave it runs on. A program that just then had something open
-// that comes and goes, e.g. a file of /proc, is refused with the words "try again", and tried again.
-func (p *program) checkpoint(t *testing.T, leave bool) (image string, r result) {
+// that comes and goes, e.g. a file of /proc, is refused with the words "try again", and tried again. More flags of kup may follow.
+func (p *program) checkpoint(t *testing.T, leave bool, flags ...string) (image string, r result) {
 	t.Helper()
 	image = p.image(t)
-	args := []string{"checkpoint", "--pid", strconv.Itoa(p.pid), "--dir", image}
+	args := append([]string{"checkpoint", "--pid", strconv.Itoa(p.pid), "--dir", image}, flags...)
 	if leave {
 		args = append(args, "--leave-running")
 	}

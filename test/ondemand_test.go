@@ -3,7 +3,6 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -11,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,20 +32,24 @@ func runOnDemand(t *testing.T, r row) {
 	p.finish(t)
 }
 
-// restoreOnDemand brings the tree back without its memory, and returns the process ID of the page server, or 0 if there was no need of one.
-func (p *program) restoreOnDemand(t *testing.T, image string) (server int) {
+// onDemand is what a restore on demand reports: the process ID of the page server, or 0 if there was no need of one, and how many bytes it has to fill.
+type onDemand struct {
+	Server int
+	Left   int64
+}
+
+// restoreOnDemand brings the tree back without its memory.
+func (p *program) restoreOnDemand(t *testing.T, image string) onDemand {
 	t.Helper()
 	r := kup(t, "restore", "--dir", image, "--on-demand", "--json")
 	if r.code != exitDone {
 		t.Fatalf("kup restore --on-demand: exit code %d\n%s", r.code, r.output)
 	}
-	var report struct {
-		Pages struct{ Server int }
-	}
+	var report struct{ Pages onDemand }
 	if err := json.Unmarshal([]byte(r.output), &report); err != nil {
 		t.Fatalf("%v\n%s", err, r.output)
 	}
-	return report.Pages.Server
+	return report.Pages
 }
 
 // filled waits until the last page is in, and verifies that nothing of the page server is left in the tree.
@@ -107,30 +108,6 @@ func (p *program) endAll(t *testing.T) {
 	})
 }
 
-// onDemandRounds is how often a program is restored while it changes its memory.
-const onDemandRounds = 10
-
-// TestMemoryChangesWhileItIsFilled restores, again and again, a program that drops, moves, unmaps and inherits what is still missing.
-func TestMemoryChangesWhileItIsFilled(t *testing.T) {
-	p := start(t, buildC(t, "memory/ondemand"))
-	p.waitReady(t)
-	for range onDemandRounds {
-		image, r := p.checkpoint(t, false)
-		if r.code != exitDone {
-			t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
-		}
-		p.restoreOnDemand(t, image)
-		p.filled(t)
-		if err := os.RemoveAll(filepath.Dir(image)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.finish(t)
-}
-
-// restoreKills is how often kup is killed while it restores.
-const restoreKills = 20
-
 // TestRestoreOnDemandIsAllOrNothing kills kup at random instants of a restore on demand: either nothing of the application is left, page server
 // included, or all of it runs, with all of its memory.
 func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
@@ -148,7 +125,7 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("a restore takes %v; kills within, seed %d", whole, seed)
-	for n := range restoreKills {
+	for n := range times(20, 100) {
 		cmd := exec.Command(buildKup(t), "restore", "--dir", image, "--on-demand")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -173,9 +150,6 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	p.finish(t)
 }
 
-// serverKills is how often the page server is killed.
-const serverKills = 20
-
 // TestApplicationEndsWithItsPageServer kills the page server at random instants: the application ends, too, and has never seen a page of zeros;
 // the image is as good as before.
 func TestApplicationEndsWithItsPageServer(t *testing.T) {
@@ -193,9 +167,9 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("restored and filled in %v; kills within, seed %d", whole, seed)
-	ended := 0
-	for n := range serverKills {
-		server := p.restoreOnDemand(t, image)
+	kills, ended := times(20, 100), 0
+	for n := range kills {
+		server := p.restoreOnDemand(t, image).Server
 		delay := time.Duration(random.Int64N(int64(whole)))
 		time.Sleep(delay)
 		_ = kernel.Kill(server, kernel.SIGKILL)
@@ -219,7 +193,7 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 		}
 		p.endAll(t)
 	}
-	t.Logf("%d of %d kills came before the last page", ended, serverKills)
+	t.Logf("%d of %d kills came before the last page", ended, kills)
 	if ended == 0 {
 		t.Errorf("no kill came before the last page")
 	}
@@ -252,7 +226,7 @@ func TestCheckpointWaitsForThePageServer(t *testing.T) {
 	}
 	held := false
 	for try := 0; try < 20 && !held; try++ {
-		server := p.restoreOnDemand(t, image)
+		server := p.restoreOnDemand(t, image).Server
 		if held = hold(t, server); !held {
 			p.endAll(t) // the last page was in already
 			continue
@@ -299,112 +273,4 @@ func hold(t *testing.T, server int) bool {
 	})
 	_, err := os.Stat(filepath.Join(pageserver.Dir, fmt.Sprintf("%d.json", server)))
 	return stopped && err == nil
-}
-
-// TestMemcachedOnDemand restores a server on demand under the load of its clients.
-func TestMemcachedOnDemand(t *testing.T) {
-	port := freePort(t)
-	onDemandUnderLoad(t, memcached{}, port, "memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-m", "512", "-t", "4", "-U", "0")
-}
-
-// onDemandUnderLoad restores a server, several times, while its clients go on asking: no connection may break, and no value may be wrong.
-func onDemandUnderLoad(t *testing.T, speak protocol, port string, command ...string) {
-	p := newProgram(t)
-	p.launch(t, command...)
-	clients := connect(t, speak, port)
-	all(t, clients, (*client).fillAll)
-	var over atomic.Bool
-	var working sync.WaitGroup
-	for _, c := range clients {
-		working.Go(func() { c.work(&over) })
-	}
-	const times = 3
-	for range times {
-		image, r := p.checkpoint(t, false)
-		if r.code != exitDone {
-			t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
-		}
-		before := operations(clients)
-		p.restoreOnDemand(t, image)
-		goOn(t, clients, before)
-		p.filled(t)
-		if err := os.RemoveAll(filepath.Dir(image)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	over.Store(true)
-	working.Wait()
-	all(t, clients, (*client).verifyAll)
-}
-
-// TestRedisSavesWhileItIsFilled lets redis fork and save right after a restore on demand: the child inherits what is missing. What the child has
-// saved is loaded by another server, and every value is compared in both.
-func TestRedisSavesWhileItIsFilled(t *testing.T) {
-	port := freePort(t)
-	p := newProgram(t)
-	p.launch(t, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-	clients := connect(t, redis{}, port)
-	all(t, clients, (*client).fillAll)
-	image, r := p.checkpoint(t, false)
-	if r.code != exitDone {
-		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
-	}
-	p.restoreOnDemand(t, image)
-	saver := clients[0]
-	if answer := saver.ask(t, "BGSAVE"); answer != "+Background saving started" {
-		t.Fatalf("BGSAVE: %q", answer)
-	}
-	all(t, clients[1:], (*client).verifyAll)
-	eventually(t, "the end of BGSAVE", func() bool {
-		return strings.Contains(saver.askBulk(t, "INFO persistence"), "rdb_bgsave_in_progress:0")
-	})
-	if info := saver.askBulk(t, "INFO persistence"); !strings.Contains(info, "rdb_last_bgsave_status:ok") {
-		t.Fatalf("BGSAVE has failed:\n%s", info)
-	}
-	p.filled(t)
-	all(t, clients, (*client).verifyAll)
-
-	other := freePort(t)
-	copied := newProgram(t)
-	if err := os.Rename(p.path("dump.rdb"), copied.path("dump.rdb")); err != nil {
-		t.Fatal(err)
-	}
-	copied.launch(t, "redis-server", "--port", other, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-	readers := connect(t, redis{}, other)
-	for i, c := range readers {
-		c.version = clients[i].version
-	}
-	eventually(t, "the dump to be loaded", func() bool {
-		return strings.Contains(readers[0].askBulk(t, "INFO persistence"), "\nloading:0")
-	})
-	all(t, readers, (*client).verifyAll)
-}
-
-// ask sends an inline command to redis and returns the line it answers.
-func (c *client) ask(t *testing.T, command string) string {
-	t.Helper()
-	if _, err := io.WriteString(c.conn, command+"\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	line, err := c.r.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimRight(line, "\r\n")
-}
-
-// askBulk is ask for an answer of several lines.
-func (c *client) askBulk(t *testing.T, command string) string {
-	t.Helper()
-	var size int
-	if head := c.ask(t, command); head == "" || head[0] != '$' {
-		t.Fatalf("%s: %q", command, head)
-	} else if _, err := fmt.Sscanf(head, "$%d", &size); err != nil {
-		t.Fatal(err)
-	}
-	text, err := readValue(c.r, size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,11 +16,16 @@ import (
 	"time"
 )
 
-// The load on a server: 100 MB of random values, in keys that each belong to one connection.
-const (
-	loadConnections = 40
-	loadKeys        = 640 // per connection
-	loadValueSize   = 4096
+// load is what a server has to do: random values, in keys that each belong to one connection.
+type load struct {
+	connections, keys int // keys per connection
+}
+
+const loadValueSize = 4096
+
+var (
+	fullLoad  = load{40, 640} // 100 MB
+	roundLoad = load{16, 500} // 32 MB
 )
 
 // protocol is how a client speaks to one kind of server.
@@ -49,9 +55,8 @@ func underLoad(t *testing.T, speak protocol, port string, command ...string) {
 	tables := nftTables(t)
 	p := newProgram(t)
 	p.launch(t, command...)
-	clients := connect(t, speak, port)
+	clients := connect(t, speak, port, fullLoad)
 	all(t, clients, (*client).fillAll)
-	t.Logf("%d MB in %d values, %d connections", loadConnections*loadKeys*loadValueSize>>20, loadConnections*loadKeys, loadConnections)
 
 	var over atomic.Bool
 	var working sync.WaitGroup
@@ -80,8 +85,8 @@ func underLoad(t *testing.T, speak protocol, port string, command ...string) {
 	over.Store(true)
 	working.Wait()
 	all(t, clients, (*client).verifyAll)
-	for _, c := range connect(t, speak, port)[:1] {
-		c.version = clients[0].version
+	for _, c := range connect(t, speak, port, fullLoad)[:1] {
+		c.versions = clients[0].versions
 		c.verifyAll()
 		if c.err != nil {
 			t.Errorf("new connection: %v", c.err)
@@ -95,16 +100,16 @@ func underLoad(t *testing.T, speak protocol, port string, command ...string) {
 // client is one connection, and what it knows of its keys.
 type client struct {
 	protocol
-	id      int
-	conn    net.Conn
-	r       *bufio.Reader
-	w       *bufio.Writer
-	version [loadKeys]int
-	done    atomic.Int64 // operations
-	err     error
+	id       int
+	conn     net.Conn
+	r        *bufio.Reader
+	w        *bufio.Writer
+	versions []atomic.Int64 // of its keys, as last sent
+	done     atomic.Int64   // operations
+	err      error
 }
 
-func connect(t *testing.T, speak protocol, port string) []*client {
+func connect(t *testing.T, speak protocol, port string, what load) []*client {
 	t.Helper()
 	var clients []*client
 	eventually(t, "a server at port "+port, func() bool {
@@ -114,18 +119,27 @@ func connect(t *testing.T, speak protocol, port string) []*client {
 		}
 		return err == nil
 	})
-	for id := range loadConnections {
+	for id := range what.connections {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		if err := conn.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
+		clients = append(clients, &client{protocol: speak, id: id, conn: conn, r: bufio.NewReader(conn), w: bufio.NewWriter(conn),
+			versions: make([]atomic.Int64, what.keys)})
+	}
+	giveTime(t, clients)
+	return clients
+}
+
+// giveTime moves the end of the time within which the clients expect answers, so that one that never comes is an error.
+func giveTime(t *testing.T, clients []*client) {
+	t.Helper()
+	for _, c := range clients {
+		if err := c.conn.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		clients = append(clients, &client{protocol: speak, id: id, conn: conn, r: bufio.NewReader(conn), w: bufio.NewWriter(conn)})
 	}
-	return clients
 }
 
 // all runs one method of all clients at once and fails the test with the first error of each.
@@ -166,23 +180,30 @@ func operations(clients []*client) []int64 {
 
 func (c *client) key(n int) string { return fmt.Sprintf("key:%d:%d", c.id, n) }
 
-// content is the value of a key at its present version.
-func (c *client) content(n int) []byte {
-	random := rand.NewChaCha8([32]byte{byte(c.id), byte(n), byte(n >> 8), byte(c.version[n]), byte(c.version[n] >> 8), byte(c.version[n] >> 16)})
-	value := make([]byte, loadValueSize)
-	_, _ = random.Read(value) // never fails
-	return value
+// content is the value of a key at a version, which stands at its beginning.
+func (c *client) content(n int, version int64) []byte {
+	value := binary.LittleEndian.AppendUint64(make([]byte, 0, loadValueSize), uint64(version))
+	random := rand.NewChaCha8([32]byte{byte(c.id), byte(n), byte(n >> 8), byte(version), byte(version >> 8), byte(version >> 16)})
+	_, _ = random.Read(value[len(value):cap(value)]) // never fails
+	return value[:cap(value)]
 }
 
 func (c *client) put(n int) error {
-	c.set(c.w, c.key(n), c.content(n))
+	c.set(c.w, c.key(n), c.content(n, c.versions[n].Load()))
 	if err := c.w.Flush(); err != nil {
 		return err
 	}
 	return c.setDone(c.r)
 }
 
+// check verifies that a key has its last version.
 func (c *client) check(n int) error {
+	now := c.versions[n].Load()
+	return c.checkBetween(n, now, now)
+}
+
+// checkBetween verifies that a key has one of some versions.
+func (c *client) checkBetween(n int, oldest, newest int64) error {
 	c.get(c.w, c.key(n))
 	if err := c.w.Flush(); err != nil {
 		return err
@@ -191,20 +212,27 @@ func (c *client) check(n int) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(got, c.content(n)) {
-		return fmt.Errorf("value of %s at version %d, expected %d random bytes, got %d others", c.key(n), c.version[n], loadValueSize, len(got))
+	if len(got) != loadValueSize {
+		return fmt.Errorf("value of %s, expected %d bytes, got %d", c.key(n), loadValueSize, len(got))
+	}
+	version := int64(binary.LittleEndian.Uint64(got))
+	if version < oldest || version > newest {
+		return fmt.Errorf("value of %s, expected version %d to %d, got %d", c.key(n), oldest, newest, version)
+	}
+	if !bytes.Equal(got, c.content(n, version)) {
+		return fmt.Errorf("value of %s at version %d is not what was sent", c.key(n), version)
 	}
 	return nil
 }
 
 func (c *client) fillAll() {
-	for n := 0; n < loadKeys && c.err == nil; n++ {
+	for n := 0; n < len(c.versions) && c.err == nil; n++ {
 		c.err = c.put(n)
 	}
 }
 
 func (c *client) verifyAll() {
-	for n := 0; n < loadKeys && c.err == nil; n++ {
+	for n := 0; n < len(c.versions) && c.err == nil; n++ {
 		c.err = c.check(n)
 	}
 }
@@ -213,9 +241,9 @@ func (c *client) verifyAll() {
 func (c *client) work(over *atomic.Bool) {
 	random := rand.New(rand.NewPCG(uint64(c.id), 1))
 	for !over.Load() && c.err == nil {
-		n := random.IntN(loadKeys)
+		n := random.IntN(len(c.versions))
 		if random.IntN(3) == 0 {
-			c.version[n]++
+			c.versions[n].Add(1)
 			c.err = c.put(n)
 		} else {
 			c.err = c.check(n)

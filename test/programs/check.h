@@ -157,6 +157,31 @@ static inline void verify_zero(const char *what, const void *p, size_t n) {
         if (((const uint8_t *)p)[i]) fail("%s, byte %zu of %zu, expected 0, got %#x", what, i, n, ((const uint8_t *)p)[i]);
 }
 
+// word is noise for the 8-byte word i of something named by seed, quick enough for programs that write and check all the time. Seed 0 stands for zeros.
+static inline uint64_t word(uint64_t seed, uint64_t i) {
+    uint64_t x = seed * 0x9e3779b97f4a7c15ULL + i;
+    x ^= x >> 31, x *= 0xbf58476d1ce4e5b9ULL, x ^= x >> 29;
+    return seed ? x : 0;
+}
+
+// put_words and check_words are for sizes that are multiples of 8.
+static inline void put_words(void *at, size_t size, uint64_t seed) {
+    for (size_t i = 0; i < size / 8; i++) ((uint64_t *)at)[i] = word(seed, i);
+}
+
+static inline void check_words(const char *who, const void *at, size_t size, uint64_t seed) {
+    for (size_t i = 0; i < size / 8; i++)
+        if (((const uint64_t *)at)[i] != word(seed, i))
+            fail("%s: word %zu of %zu at %p, expected %#llx of seed %llu, got %#llx", who, i, size / 8, at,
+                 (unsigned long long)word(seed, i), (unsigned long long)seed, (unsigned long long)((const uint64_t *)at)[i]);
+}
+
+// dice draws a number below n; state is anything but 0.
+static inline unsigned dice(uint64_t *state, unsigned n) {
+    *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
+    return *state % n;
+}
+
 // ids are a task's names for the kernel.
 struct ids {
     pid_t pid, tid, ppid, pgid, sid;

@@ -4,22 +4,9 @@
 
 enum { SLAB = 512 << 10, PAGES = SLAB / PAGE, SLABS = 32, STILL = 64 << 20, CHILDREN = 3 };
 
-static inline uint64_t word(uint64_t seed, unsigned i) {
-    uint64_t x = seed * 0x9e3779b97f4a7c15ULL + i;
-    x ^= x >> 31, x *= 0xbf58476d1ce4e5b9ULL, x ^= x >> 29;
-    return seed ? x : 0;
-}
+static void put_page(uint8_t *at, uint64_t seed) { put_words(at, PAGE, seed); }
 
-static void put_page(uint8_t *at, uint64_t seed) {
-    for (unsigned i = 0; i < PAGE / 8; i++) ((uint64_t *)at)[i] = word(seed, i);
-}
-
-static void check_page(const char *who, const uint8_t *at, uint64_t seed) {
-    for (unsigned i = 0; i < PAGE / 8; i++)
-        if (((uint64_t *)at)[i] != word(seed, i))
-            fail("%s: word %u of the page at %p, expected %#llx of seed %llu, got %#llx", who, i, at, (unsigned long long)word(seed, i),
-                 (unsigned long long)seed, (unsigned long long)((uint64_t *)at)[i]);
-}
+static void check_page(const char *who, const uint8_t *at, uint64_t seed) { check_words(who, at, PAGE, seed); }
 
 // mutator is a thread with slabs of its own.
 struct mutator {
@@ -36,11 +23,6 @@ struct mutator {
 static struct mutator mutators[2] = {{.name = "first mutator", .random = 1}, {.name = "second mutator", .random = 2}};
 static uint8_t *still;
 static volatile bool over;
-
-static unsigned dice(struct mutator *m, unsigned n) {
-    m->random ^= m->random << 13, m->random ^= m->random >> 7, m->random ^= m->random << 17;
-    return m->random % n;
-}
 
 static void renew(struct mutator *m, struct slab *s, unsigned from, unsigned to) {
     for (unsigned i = from; i < to; i++) put_page(s->at + i * PAGE, s->seeds[i] = 2 * ++m->next + (m == mutators));
@@ -60,9 +42,9 @@ static int in_child(void *arg) {
     m->name = m == mutators ? "child of the first mutator" : "child of the second mutator";
     m->random += getpid();
     for (int n = 0; n < 8; n++) {
-        struct slab *s = &m->slabs[dice(m, SLABS)];
+        struct slab *s = &m->slabs[dice(&m->random, SLABS)];
         check_slab(m->name, s);
-        if (dice(m, 2)) {
+        if (dice(&m->random, 2)) {
             SYS(madvise(s->at, SLAB / 2, MADV_DONTNEED));
             zeroed(s, 0, PAGES / 2);
         }
@@ -73,7 +55,7 @@ static int in_child(void *arg) {
 }
 
 static void fork_one(struct mutator *m) {
-    pid_t *slot = &m->children[dice(m, CHILDREN)];
+    pid_t *slot = &m->children[dice(&m->random, CHILDREN)];
     if (*slot) CHECK_EQ("exit code of a child", 0, exited(*slot, "child"));
     *slot = child(in_child, m);
 }
@@ -97,25 +79,25 @@ static bool is_one_mapping(struct slab *s) {
 static void move(struct mutator *m, struct slab *s) {
     if (!is_one_mapping(s)) return;
     uint8_t *to;
-    if (dice(m, 2)) {
+    if (dice(&m->random, 2)) {
         uint8_t *room = map_anon(SLAB, PROT_NONE, MAP_PRIVATE);
         to = mremap(s->at, SLAB, SLAB, MREMAP_MAYMOVE | MREMAP_FIXED, room);
         CHECK(to != MAP_FAILED, "mremap to an address: %s", strerror(errno));
     } else {
         to = mremap(s->at, SLAB, 2 * SLAB, MREMAP_MAYMOVE);
         CHECK(to != MAP_FAILED, "mremap to twice the size: %s", strerror(errno));
-        check_page("memory that mremap added", to + SLAB + dice(m, PAGES) * PAGE, 0);
+        check_page("memory that mremap added", to + SLAB + dice(&m->random, PAGES) * PAGE, 0);
         CHECK(mremap(to, 2 * SLAB, SLAB, 0) == to, "mremap to the old size: %s", strerror(errno));
     }
     s->at = to;
 }
 
 static void act(struct mutator *m) {
-    struct slab *s = &m->slabs[dice(m, SLABS)];
-    unsigned from = dice(m, PAGES), to = from + 1 + dice(m, PAGES - from);
+    struct slab *s = &m->slabs[dice(&m->random, SLABS)];
+    unsigned from = dice(&m->random, PAGES), to = from + 1 + dice(&m->random, PAGES - from);
     uint8_t *at = s->at + from * PAGE;
     size_t size = (to - from) * PAGE;
-    switch (dice(m, 16)) {
+    switch (dice(&m->random, 16)) {
     case 0:
     case 1:
         SYS(madvise(at, size, MADV_DONTNEED));
@@ -155,7 +137,7 @@ static void *mutate(void *arg) {
     struct mutator *m = arg;
     while (!over) {
         act(m);
-        if (dice(m, 64) == 0) check_slab(m->name, &m->slabs[dice(m, SLABS)]);
+        if (dice(&m->random, 64) == 0) check_slab(m->name, &m->slabs[dice(&m->random, SLABS)]);
     }
     for (int i = 0; i < CHILDREN; i++)
         if (m->children[i]) CHECK_EQ("exit code of a child", 0, exited(m->children[i], "child"));
