@@ -109,6 +109,22 @@ func (x Extents) Total() uint64 {
 	return n
 }
 
+// Coarse returns at most n runs, n > 0, that cover x and as little else as is easily found: gaps are bridged, ever larger ones until so few runs are left.
+func (x Extents) Coarse(n int) Extents {
+	for gap := uint64(16 << 10); len(x) > n; gap *= 2 {
+		var fewer Extents
+		for _, e := range x {
+			if last := len(fewer) - 1; last >= 0 && e.Start-fewer[last].End <= gap {
+				fewer[last].End = e.End
+			} else {
+				fewer = append(fewer, e)
+			}
+		}
+		x = fewer
+	}
+	return x
+}
+
 // Chunks cuts x into runs of at most size bytes, none of which goes across a multiple of size: work for several goroutines, and
 // mappings of bounded length. Size is a power of two.
 func (x Extents) Chunks(size uint64) []image.Extent {

@@ -130,6 +130,26 @@ func TestChunks(t *testing.T) {
 	}
 }
 
+func TestCoarse(t *testing.T) {
+	const k = 1 << 10
+	near := x(0, 4*k, 8*k, 12*k, 100*k, 104*k, 112*k, 116*k, 1000*k, 1004*k)
+	for n, want := range map[int]Extents{
+		9: near,
+		5: near,
+		4: x(0, 12*k, 100*k, 116*k, 1000*k, 1004*k),
+		3: x(0, 12*k, 100*k, 116*k, 1000*k, 1004*k),
+		2: x(0, 116*k, 1000*k, 1004*k),
+		1: x(0, 1004*k),
+	} {
+		if got := near.Coarse(n); !same(got, want) {
+			t.Errorf("at most %d of %v: %v instead of %v", n, near, got, want)
+		}
+	}
+	if far := x(0, 1, 1<<62, ^uint64(0)); !same(far.Coarse(1), x(0, ^uint64(0))) {
+		t.Errorf("the widest gap is not bridged: %v", far.Coarse(1))
+	}
+}
+
 // TestExtentsAreSets compares all operations with those on bit sets.
 func TestExtentsAreSets(t *testing.T) {
 	const size = 64

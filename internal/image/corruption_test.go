@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,7 +155,7 @@ func TestAnyFlippedByteSpoilsTheManifest(t *testing.T) {
 }
 
 func TestFutureVersionIsRefusedByName(t *testing.T) {
-	for _, head := range []string{"kup image 2 blake3 00\n", "kup image 99\n", "kup image 3 sha4 " + strings.Repeat("0", 128) + "\n", "kup image 0 blake3 00\n"} {
+	for _, head := range []string{"kup image 3 blake3 00\n", "kup image 99\n", "kup image 3 sha4 " + strings.Repeat("0", 128) + "\n", "kup image 0 blake3 00\n"} {
 		dir := write(t, minimal(), true)
 		if err := os.WriteFile(filepath.Join(dir, manifestName), []byte(head+"whatever it may look like then"), 0o600); err != nil {
 			t.Fatal(err)
@@ -162,6 +163,26 @@ func TestFutureVersionIsRefusedByName(t *testing.T) {
 		if _, err := Open(dir); !errors.Is(err, ErrVersion) || !errors.Is(err, ErrNotAcceptable) {
 			t.Errorf("%q: %v", head, err)
 		}
+	}
+}
+
+func TestFirstVersionIsRead(t *testing.T) {
+	dir := write(t, minimal(), true)
+	path := filepath.Join(dir, manifestName)
+	manifest, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manifest), fmt.Sprintf("%s%d ", headMagic, Version))
+	if err := os.WriteFile(path, []byte(headMagic+"1 "+rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	img, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Manifest.Format != 1 {
+		t.Errorf("format version, expected 1, got %d", img.Manifest.Format)
 	}
 }
 

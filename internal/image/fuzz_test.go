@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,7 +49,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"files":[{"name":"state.cbor","kind":"state"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		parseManifest(body)
-		head := []byte("kup image 1 blake3 " + hashHex(body) + "\n")
+		head := fmt.Appendf(nil, headFormat, Version, hashHex(body))
 		m, err := parseManifest(append(head, body...))
 		if err != nil {
 			return

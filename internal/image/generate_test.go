@@ -209,5 +209,8 @@ func drawProcess(t *rapid.T, st *State, pid int) Process {
 	v.Start, v.End, v.Kind, v.Guards = base, base+1<<22, VMAAnon, nil
 	p.Memory.VMAs = []VMA{v}
 	p.Memory.FOAM = FOAM{Name: fmt.Sprintf("pages-%d.foam", pid), Windows: []Window{{base, base + 1<<22, 1 << 21}}, Extents: extents(t, base, 1<<22)}
+	for range rapid.IntRange(0, HotLists).Draw(t, "hot lists") {
+		p.Memory.Hot = append(p.Memory.Hot, extents(t, base, 1<<22))
+	}
 	return p
 }

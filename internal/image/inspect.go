@@ -36,7 +36,7 @@ func (v *View) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `{"dir":%s,"format":%d,"sealed":%t,"manifest":%s,"state":`, quoted(v.Dir), Version, v.Manifest.Sealed(), manifest)
+	fmt.Fprintf(&out, `{"dir":%s,"format":%d,"sealed":%t,"manifest":%s,"state":`, quoted(v.Dir), v.Manifest.Format, v.Manifest.Sealed(), manifest)
 	if err := appendJSON(&out, reflect.ValueOf(v.State)); err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// Version is the format version that this package writes, and the latest that it reads.
-const Version = 1
+// Version is the format version that this package writes, and the latest that it reads. It reads all earlier ones, from 1 on.
+const Version = 2
 
 // Arch is the only architecture there is code for, as uname -m calls it.
 const Arch = "x86_64"
@@ -28,6 +28,7 @@ const (
 
 // Manifest is the image's table of contents.
 type Manifest struct {
+	Format  int       `json:"-"`    // version, from the first line
 	Tool    string    `json:"tool"` // version of the kup that wrote it
 	Created time.Time `json:"created"`
 	Arch    string    `json:"arch"`
@@ -99,14 +100,14 @@ func parseManifest(data []byte) (*Manifest, error) {
 	if _, err := fmt.Sscanf(fields[0], "%d", &version); err != nil || fmt.Sprint(version) != fields[0] {
 		return nil, reject(ErrCorrupt, "the manifest's first line is damaged")
 	}
-	if version != Version {
-		return nil, reject(ErrVersion, "it has format version %d and this kup reads version %d; use the kup that wrote it, or a later one",
+	if version < 1 || version > Version {
+		return nil, reject(ErrVersion, "it has format version %d and this kup reads versions 1 to %d; use the kup that wrote it, or a later one",
 			version, Version)
 	}
 	if string(head)+"\n" != fmt.Sprintf(headFormat, version, hashHex(body)) {
 		return nil, reject(ErrCorrupt, "the manifest does not fit its hash")
 	}
-	m := new(Manifest)
+	m := &Manifest{Format: version}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(m); err != nil {

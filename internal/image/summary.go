@@ -21,7 +21,7 @@ func (v *View) WriteSummary(w io.Writer) error {
 	fmt.Fprintf(out, "Image:\t%s\n", v.Dir)
 	fmt.Fprintf(out, "Created:\t%s by kup %s\n", m.Created.Format(time.RFC3339), m.Tool)
 	fmt.Fprintf(out, "Kernel:\t%s (%s)\n", m.Kernel, m.Arch)
-	fmt.Fprintf(out, "Format:\t%d\n", Version)
+	fmt.Fprintf(out, "Format:\t%d\n", m.Format)
 	fmt.Fprintf(out, "Sealed:\t%s\n", sealed)
 	fmt.Fprintf(out, "Memory:\t%s stored, %s of it shared\n", bytesText(v.stored()), bytesText(v.storedShared()))
 	fmt.Fprintf(out, "Files:\t%s\n", v.fileKinds())

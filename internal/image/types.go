@@ -214,7 +214,17 @@ type Memory struct {
 	EnvEnd     uint64 `json:"env_end"`
 	Auxv       []byte `json:"auxv"`
 	LockFuture bool   `json:"lock_future"` // mlockall(MCL_FUTURE)
+
+	// Hot says what the process wrote last, as pre-copy saw it, for a restore on demand to bring that back first: lists of addresses, the list of the hottest
+	// ones first, each ascending. It is a hint: a list may cover pages that are in another one, too, or not stored at all.
+	Hot [][]Extent `json:"hot,omitempty"`
 }
+
+// Bounds of Memory.Hot, so that it stays small beside the pages.
+const (
+	HotLists   = 4   // at most
+	HotExtents = 128 // at most, in each list
+)
 
 // FOAM describes one FOAM file (file-offset-based address mapping): page contents of one address space.
 type FOAM struct {

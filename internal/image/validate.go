@@ -229,6 +229,9 @@ func (v *validator) memory(m *Memory) error {
 	if err := checkFOAM(&m.FOAM); err != nil {
 		return err
 	}
+	if err := checkHot(m.Hot); err != nil {
+		return err
+	}
 	mapped := make([]Extent, 0, len(m.VMAs))
 	for _, a := range m.VMAs {
 		mapped = append(mapped, Extent{a.Start, a.End})
@@ -262,6 +265,22 @@ func checkFOAM(f *FOAM) error {
 	}
 	if e, ok := uncovered(f.Extents, covered); ok {
 		return fmt.Errorf("%s: contents of %#x-%#x lie in no window", f.Name, e.Start, e.End)
+	}
+	return nil
+}
+
+// checkHot checks the form of Memory.Hot. What it covers need not be stored.
+func checkHot(lists [][]Extent) error {
+	if len(lists) > HotLists {
+		return fmt.Errorf("it has %d lists of hot pages; there are at most %d", len(lists), HotLists)
+	}
+	for _, list := range lists {
+		if len(list) > HotExtents {
+			return fmt.Errorf("it has %d extents in a list of hot pages; there are at most %d", len(list), HotExtents)
+		}
+		if err := checkAscending(list); err != nil {
+			return fmt.Errorf("hot pages: %w", err)
+		}
 	}
 	return nil
 }

@@ -85,6 +85,7 @@ func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages
 		}
 		f.Windows = precopy.file.Windows()
 		left = precopy.remaining(own)
+		p.Memory.Hot = precopy.hot(left)
 	}
 	if c.left == nil {
 		c.left = map[int]foam.Extents{}

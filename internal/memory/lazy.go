@@ -86,7 +86,7 @@ func (l *Lazy) watch(p *image.Process, s *tracee.Seed, path string, watched []wa
 	if err != nil {
 		return err
 	}
-	space := pageserver.Space{PID: p.PID, Uffd: fd, Path: path, FOAM: p.Memory.FOAM}
+	space := pageserver.Space{PID: p.PID, Uffd: fd, Path: path, FOAM: p.Memory.FOAM, Hot: p.Memory.Hot}
 	space.FOAM.Extents = nil
 	l.Spaces = append(l.Spaces, space)
 	const features = kernel.UffdFeatureEventFork | kernel.UffdFeatureEventRemap | kernel.UffdFeatureEventRemove | kernel.UffdFeatureEventUnmap

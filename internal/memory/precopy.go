@@ -3,6 +3,7 @@ package memory
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -22,6 +23,9 @@ type Precopy struct {
 	file    *foam.File
 	copied  foam.Extents
 	seen    foam.Extents // pages that a round has found; what is not among them cannot be protected against writing
+
+	searched bool           // a round has been
+	lately   []foam.Extents // what the last rounds have found written, in outline, the latest first
 }
 
 // StartPrecopy begins to watch a frozen process and makes its FOAM file.
@@ -68,7 +72,30 @@ func (p *Precopy) Find() ([]image.Extent, error) {
 		p.seen = p.seen.Minus(foam.Extents{e})
 	})
 	p.seen = p.seen.Add(found...)
+	p.remember(found)
 	return found, err
+}
+
+// remember keeps in outline what a round has found. The first finds all there is, which tells nothing.
+func (p *Precopy) remember(found []image.Extent) {
+	if p.searched && len(found) > 0 {
+		p.lately = slices.Insert(p.lately, 0, foam.Merged(found...).Coarse(image.HotExtents))
+		p.lately = p.lately[:min(len(p.lately), image.HotLists-1)]
+	}
+	p.searched = true
+}
+
+// hot returns what was written last: since the last round, which is what is left for the freeze, and then in the rounds before. What was only read
+// is not known: the kernel's record of that (/proc/PID/clear_refs, "1") is by mapping, not by page, and makes the application's next look at each
+// page ten times as slow.
+func (p *Precopy) hot(left foam.Extents) (lists [][]image.Extent) {
+	if len(left) > 0 {
+		lists = append(lists, left.Coarse(image.HotExtents))
+	}
+	for _, found := range p.lately {
+		lists = append(lists, found)
+	}
+	return lists
 }
 
 // Copy copies pages that Find has returned. What is gone or cannot be read by now is left to the freeze.

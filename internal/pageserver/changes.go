@@ -72,6 +72,9 @@ func (s *space) settle() (children []*space) {
 	for i := range changes {
 		c := &changes[i]
 		s.settled(c.apply(&s.missing))
+		for n := range s.hot {
+			c.apply(&s.hot[n]) // what is hot stays so where it goes
+		}
 		switch c.event {
 		case kernel.UffdEventFork:
 			child := s.fork(c.uffd)
@@ -96,7 +99,11 @@ func (s *space) settle() (children []*space) {
 
 // fork makes the space of a child that has just been forked: the same is missing there.
 func (s *space) fork(uffd int) *space {
-	return &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, doubt: true, zeros: s.zeros}
+	child := &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, doubt: true, zeros: s.zeros}
+	for _, list := range s.hot {
+		child.hot = append(child.hot, slices.Clone(list))
+	}
+	return child
 }
 
 // withoutEchoes drops what is no news: what has been moved away is also reported as unmapped.

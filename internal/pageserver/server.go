@@ -119,6 +119,9 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 		return err
 	}
 	first := &space{pid: p.PID, uffd: uffd, source: src, missing: newPieces(p.Missing), watched: newPieces(p.Watched), zeros: zeros}
+	for _, list := range p.Hot {
+		first.hot = append(first.hot, newPieces(list))
+	}
 	total := first.missing.total()
 	s.left[i].Store(total)
 	s.filling.Processes[i].Total, s.filling.Processes[i].Left = total, total

@@ -82,6 +82,7 @@ type space struct {
 	source  *source
 	missing pieces
 	watched pieces             // all that was registered, wherever it is now; not known of a child
+	hot     []pieces           // what to bring in before the rest, the hottest first; only a hint, missing or not
 	settled func(bytes uint64) // is told how much less is missing
 	changes []change           // read, and not made in missing and watched
 	waiting []fault
@@ -154,9 +155,24 @@ func (s *space) zero(f fault) error {
 
 // fill brings in the next chunk of what is missing.
 func (s *space) fill() error {
-	next := s.missing[0]
-	next = next.within(image.Extent{Start: next.Start, End: next.Start&^(chunk-1) + chunk})
-	return s.put(next)
+	next := s.next()
+	return s.put(next.within(image.Extent{Start: next.Start, End: next.Start&^(chunk-1) + chunk}))
+}
+
+// next is the run of missing pages to bring in now: the hottest, and when all that is hot is there, the lowest.
+func (s *space) next() piece {
+	for len(s.hot) > 0 {
+		if len(s.hot[0]) == 0 {
+			s.hot = s.hot[1:]
+			continue
+		}
+		hot := s.hot[0][0].Extent
+		if first, last := s.missing.find(hot); first < last {
+			return s.missing[first].within(hot)
+		}
+		s.hot[0] = s.hot[0][1:]
+	}
+	return s.missing[0]
 }
 
 // put brings in missing pages.

@@ -34,6 +34,8 @@ type Space struct {
 	FOAM    image.FOAM     // its layout
 	Watched []image.Extent // what is registered with Uffd
 	Missing []image.Extent // of it; none crosses a window
+
+	Hot [][]image.Extent // what to bring in first, as image.Memory has it
 }
 
 // config is what a server is told.
