@@ -24,9 +24,10 @@ somebody else's or of a machine with another processor is not accepted (exit cod
 nothing is left behind: no process, no file, no packet filter rule.
 
 With --on-demand, the application runs as soon as its mappings exist, whatever its size. A page server, a process of its
-own, brings in its memory: first what the application touches, meanwhile all the rest. kup ps shows how far it is. The
-contents of the image are not verified before. If the page server is killed in between, the application is killed too, since it
-would read zeros otherwise; the image can be restored again.
+own, brings in its memory: first what the application touches, meanwhile all the rest, beginning with what was written last
+if the checkpoint was made with --precopy. kup ps shows how far it is. The contents of the image are not verified before. If
+the page server is killed in between, the application is killed too, since it would read zeros otherwise; the image can be
+restored again.
 
 With --wait, kup stays in front of the application: it passes on the signals INT, TERM, HUP and QUIT, and exits with the
 application's exit code.`,

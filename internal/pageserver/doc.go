@@ -5,6 +5,7 @@
 //   - A space is one address space with missing pages: registered with a userfaultfd, so that who touches them waits until they are in.
 //   - A family is the space of a restored process and those of the children that it forks meanwhile. Each family has one thread of the
 //     server, which nothing else runs on.
+//   - What is hot was written shortly before the checkpoint: of what nobody waits for, it comes first. It moves with its mapping.
 //   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
 //     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing.
 //
