@@ -54,6 +54,7 @@ var memoryRows = []row{
 	{name: "advice", source: "memory/advice", restless: true},
 	{name: "locked", source: "memory/locked"},
 	{name: "lockall", source: "memory/lockall"},
+	{name: "hugepages", source: "memory/hugepages", restless: true},
 	{name: "hugetlb", source: "memory/hugetlb", prepare: reserveHugePages},
 	{name: "guards", source: "memory/guards"},
 	{name: "noreserve", source: "memory/noreserve"},

@@ -37,6 +37,7 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 		return err
 	}
 	defer finder.Close()
+	finder.before = c.placesBefore(p.PID)
 	p.Memory.LockFuture = lockFuture
 	var stored []image.Extent
 	var own ownPages
@@ -70,6 +71,17 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 func (c *Capture) seen(pid int) foam.Extents {
 	if p := c.Precopies[pid]; p != nil {
 		return p.seen
+	}
+	return nil
+}
+
+// placesBefore are where the pages of a process were when pre-copy cleared their soft-dirty bits; nil if it did not.
+func (c *Capture) placesBefore(pid int) *places {
+	if p := c.Precopies[pid]; p != nil {
+		if s, ok := p.tracker.(*softDirty); ok {
+			s.places.rewind()
+			return &s.places
+		}
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ type pageFinder struct {
 	pagemap *os.File
 	scan    bool // PAGEMAP_SCAN works
 	zero    uint64
+
+	before *places // where pages were when their soft-dirty bits were cleared; nil where nobody did
+	now    *places // is told where they are; may be nil
 }
 
 func newPageFinder(pid int) (*pageFinder, error) {
@@ -153,7 +156,8 @@ func appendRun(runs []image.Extent, start, end uint64) []image.Extent {
 // Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
 const (
 	pagemapFrame   = 1<<55 - 1
-	pagemapDirty   = 1 << 55 // soft-dirty
+	pagemapPlace   = pagemapFrame | pagemapSwapped // of a page that is swapped out the bits of the frame say where to
+	pagemapDirty   = 1 << 55                       // soft-dirty
 	pagemapFile    = 1 << 61
 	pagemapSwapped = 1 << 62
 	pagemapPresent = 1 << 63
@@ -173,7 +177,10 @@ func (f *pageFinder) readPagemap(start, end uint64, p *ownPages) error {
 			own := e&(pagemapPresent|pagemapSwapped) != 0 && e&pagemapFile == 0
 			if own && !(e&pagemapPresent != 0 && e&pagemapFrame == f.zero) {
 				p.all = appendRun(p.all, at, at+kernel.PageSize)
-				if e&pagemapDirty != 0 || !hasSoftDirty() {
+				if f.now != nil {
+					f.now.add(at, e&pagemapPlace)
+				}
+				if e&pagemapDirty != 0 || f.before == nil || !f.before.has(at, e&pagemapPlace) {
 					p.written = appendRun(p.written, at, at+kernel.PageSize)
 				}
 			}

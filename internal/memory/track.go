@@ -139,7 +139,10 @@ func (w *wpAsync) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]imag
 }
 
 // softDirty is the tracker by soft-dirty bits. Reading and clearing them are two steps, so the process is frozen in between.
-type softDirty struct{ pid int }
+type softDirty struct {
+	pid    int
+	places places // of all pages when the bits were cleared
+}
 
 func (s *softDirty) frozenOnly() bool { return true }
 func (s *softDirty) close()           {}
@@ -151,12 +154,15 @@ func (s *softDirty) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]im
 	}
 	defer f.Close()
 	f.scan = false // PAGEMAP_SCAN's idea of "written" is the other backend's
+	var now places
+	f.before, f.now = &s.places, &now
 	var p ownPages
 	for i := range maps {
 		if err := f.own(maps[i].Start, maps[i].End, nil, &p); err != nil {
 			return nil, err
 		}
 	}
+	s.places = now
 	const clearSoftDirty = "4" // Documentation/admin-guide/mm/soft-dirty.rst
 	return p.written, os.WriteFile(procfs.Path(s.pid, "clear_refs"), []byte(clearSoftDirty), 0)
 }
