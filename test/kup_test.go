@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // Exit codes of kup, as its manual documents them.
@@ -54,6 +56,9 @@ func kupOnce(t *testing.T, args ...string) result {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdout, cmd.Stderr = output, output
+	// One that hangs says where before it ends.
+	cmd.Cancel = func() error { return kernel.Kill(cmd.Process.Pid, kernel.SIGQUIT) }
+	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
 	text, readErr := os.ReadFile(output.Name())
 	if readErr != nil {

@@ -21,6 +21,7 @@ const (
 // Signals that are handled by name, see signal(7).
 const (
 	SIGKILL  = unix.SIGKILL
+	SIGQUIT  = unix.SIGQUIT // a Go program prints what it is doing, and ends
 	SIGSTOP  = unix.SIGSTOP
 	SIGCONT  = unix.SIGCONT
 	SIGCHLD  = unix.SIGCHLD
