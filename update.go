@@ -12,12 +12,13 @@ type Step = update.Stamp
 // UpdateOptions says what kernel to change to.
 type UpdateOptions struct {
 	State
-	Kernel   string // path of a bzImage
-	Initrd   string // path; empty: none
-	Append   string // added to the running kernel's command line
-	DryRun   bool   // check only
-	Progress Progress
-	Log      func(Step) // told of each step when it is reached; may be nil
+	Kernel    string // path of a bzImage
+	Initrd    string // path; empty: none
+	Append    string // added to the running kernel's command line
+	DryRun    bool   // check only
+	NoPrecopy bool   // leave all memory to the freeze
+	Progress  Progress
+	Log       func(Step) // told of each step when it is reached; may be nil
 }
 
 // UpdatePlan says what an update would do.
@@ -31,7 +32,8 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 		return nil, err
 	}
 	return update.Run(ctx, update.Options{
-		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, Tool: version(), Progress: o.Progress, Log: o.Log,
+		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy,
+		Tool: version(), Progress: o.Progress, Log: o.Log,
 	})
 }
 

@@ -167,7 +167,7 @@ func mountDisk() error {
 func startApplications(kids *children) error {
 	var failed error
 	if _, err := os.Stat(kupProgram); err == nil {
-		failed = runToEnd(kids, kupProgram, "boot", "--network-up", networkUp)
+		failed = runToEnd(kids, append([]string{kupProgram, "boot", "--network-up", networkUp}, bootOptions()...)...)
 		if failed == nil {
 			mark("applications started")
 			return nil
@@ -176,6 +176,12 @@ func startApplications(kids *children) error {
 		failed = err
 	}
 	return errors.Join(failed, runToEnd(kids, networkUp))
+}
+
+// bootOptions are more options for kup boot, which the command line asks for.
+func bootOptions() []string {
+	options, _ := bootParameter("kup.boot")
+	return strings.FieldsFunc(options, func(r rune) bool { return r == ',' })
 }
 
 // runToEnd runs a program whose output goes to the console.

@@ -12,14 +12,15 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--no-precopy] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
 
-First everything is checked that can be, and the new kernel is loaded, while the applications run. Then all of them stop at
-one instant, their state and memory are written to the state directory, which must be on a disk, file systems are made
-clean, and the new kernel starts. The rest of the machine is not shut down: whatever is not under kup's care ends.
+First everything is checked that can be, the new kernel is loaded, and most memory is copied, while the applications run. Then all
+of them stop at one instant, their state and what they wrote since are written to the state directory, which must be on a disk,
+file systems are made clean, and the new kernel starts. The rest of the machine is not shut down: whatever is not under kup's
+care ends. With --no-precopy all memory is written while they stand still: less is written in all, and the pause is longer.
 
 The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
 network is up; see there.
@@ -49,6 +50,7 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.StringVar(&o.Kernel, "kernel", "", "the new kernel: a distribution's vmlinuz")
 	flags.StringVar(&o.Initrd, "initrd", "", "its initrd")
 	flags.StringVar(&o.Append, "append", "", "added to the running kernel's command line")
+	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }

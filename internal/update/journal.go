@@ -63,7 +63,8 @@ type Application struct {
 // directory holds the journal and the lock of updates, below the state directory.
 const directory = "update"
 
-func journalPath(stateDir string) string { return filepath.Join(stateDir, directory, "journal.json") }
+// JournalPath is where the journal of a state directory is.
+func JournalPath(stateDir string) string { return filepath.Join(stateDir, directory, "journal.json") }
 
 // newJournal begins the journal of an update; the first record writes it.
 func newJournal(stateDir, to string) (*Journal, error) {
@@ -78,7 +79,7 @@ func newJournal(stateDir, to string) (*Journal, error) {
 
 // ReadJournal returns the journal of the last update, or nil if there was none.
 func ReadJournal(stateDir string) (*Journal, error) {
-	path := journalPath(stateDir)
+	path := JournalPath(stateDir)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -106,7 +107,7 @@ func (j *Journal) record(p Phase) error {
 	if err != nil {
 		return err
 	}
-	path := journalPath(j.dir)
+	path := JournalPath(j.dir)
 	if err := renameio.WriteFile(path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

@@ -69,7 +69,7 @@ func TestUnreadableJournalsAreLeftAlone(t *testing.T) {
 	for name, text := range map[string]string{"damaged": `{"format": 1, "pha`, "future": `{"format": 2}`, "empty": ""} {
 		t.Run(name, func(t *testing.T) {
 			j := begun(t)
-			if err := os.WriteFile(journalPath(j.dir), []byte(text), 0o600); err != nil {
+			if err := os.WriteFile(JournalPath(j.dir), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := ReadJournal(j.dir); !errors.Is(err, ErrJournal) {
@@ -78,7 +78,7 @@ func TestUnreadableJournalsAreLeftAlone(t *testing.T) {
 			if err := clearUp(j.dir); !errors.Is(err, ErrJournal) {
 				t.Errorf("clearUp: %v, want ErrJournal", err)
 			}
-			if kept, err := os.ReadFile(journalPath(j.dir)); err != nil || string(kept) != text {
+			if kept, err := os.ReadFile(JournalPath(j.dir)); err != nil || string(kept) != text {
 				t.Errorf("the journal became %q, %v", kept, err)
 			}
 		})

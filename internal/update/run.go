@@ -26,6 +26,8 @@ type Options struct {
 	Append string // added to the running kernel's command line
 	DryRun bool   // check only
 	Tool   string // version of this program, for the manifests
+	// NoPrecopy leaves all memory to the freeze. Without it most is saved while the applications run.
+	NoPrecopy bool
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step of the switch, when it is reached. May be nil.
@@ -256,8 +258,10 @@ func (u *update) captureSettled(ctx context.Context) error {
 // captureAll freezes all applications, then saves one after the other.
 func (u *update) captureAll(ctx context.Context) error {
 	u.enter()
-	if err := u.copyAhead(ctx); err != nil {
-		return err
+	if !u.NoPrecopy {
+		if err := u.copyAhead(ctx); err != nil {
+			return err
+		}
 	}
 	if err := u.journal.record(Frozen); err != nil {
 		return err
