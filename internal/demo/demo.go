@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,7 +41,6 @@ const (
 
 	guestMemoryMB = 1024
 	cacheMemoryMB = 256
-	cachePort     = ":11211"
 )
 
 // show is one demonstration.
@@ -105,46 +103,25 @@ func (s *show) end() {
 }
 
 func (s *show) boot(ctx context.Context) (err error) {
-	s.say("Starting a guest (QEMU, emulated, 2 processors, %d MB) on Linux %s with memcached under kup's care.", guestMemoryMB, lines[0])
+	s.say("Starting a guest (QEMU, emulated, 2 processors, %d MB) on Linux %s.", guestMemoryMB, lines[0])
 	s.guest, err = trial.Start(ctx, trial.Config{
-		Dir: s.dir, Lines: lines[:2], Programs: []string{"/usr/bin/memcached"}, MemoryMB: guestMemoryMB, Net: s.network,
+		Dir: s.dir, Lines: lines[:2], Programs: []string{trial.Memcached}, MemoryMB: guestMemoryMB, Net: s.network,
 	})
-	if err != nil {
-		return err
-	}
-	command := []string{
-		"kup", "run", "-d", "--name", "cache", "--",
-		"memcached", "-u", "memcache", "-l", vm.GuestAddr, "-m", fmt.Sprint(cacheMemoryMB), "-c", fmt.Sprint(s.Connections + 100),
-	}
-	_, err = s.guest.Output(ctx, command...)
 	return err
 }
 
 func (s *show) fill(ctx context.Context) error {
-	s.load = &load.Load{Protocol: load.Memcached, Items: s.Items, ItemBytes: s.ItemBytes, Think: think}
-	dial := func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, 30*time.Second) }
-	if err := s.load.Connect(ctx, s.Connections, dial); err != nil {
+	s.load = &load.Load{Protocol: load.Memcached, Items: s.Items, ItemBytes: s.ItemBytes, Think: think, Sets: 10}
+	if err := s.guest.StartMemcached(ctx, cacheMemoryMB, s.Connections, s.load); err != nil {
 		return err
 	}
 	began := time.Now()
-	s.say("Filling it with %d random items, %d MB, over %d connections.", s.Items, s.Items*s.ItemBytes/1e6, s.Connections)
+	s.say("Filling a memcached that kup takes care of with %d random items, %d MB, over %d connections.", s.Items, s.Items*s.ItemBytes/1e6, s.Connections)
 	if err := s.load.Fill(); err != nil {
 		return err
 	}
 	s.say("Filled after %.1f s.", time.Since(began).Seconds())
 	return nil
-}
-
-// dial connects to memcached, which may be just starting.
-func (s *show) dial(ctx context.Context, most time.Duration) (net.Conn, error) {
-	for end := time.Now().Add(most); ; time.Sleep(50 * time.Millisecond) {
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		conn, err := s.network.Dial(attempt, "tcp", vm.GuestAddr+cachePort)
-		cancel()
-		if err == nil || time.Now().After(end) {
-			return conn, err
-		}
-	}
 }
 
 // run puts load on the guest and changes its kernel.
@@ -171,29 +148,13 @@ func (s *show) update(ctx context.Context, line string) error {
 	c := &change{Timeline: t}
 	s.updates = append(s.updates, c)
 	frozen := t.At("freeze")
-	if err := s.awaitAnswers(t.At("jump")); err != nil {
+	if err := s.load.AwaitAnswers(t.At("jump"), settleTime); err != nil {
 		return err
 	}
 	c.first, c.all = s.load.FirstAnswer(t.At("jump"))
 	c.gap = s.load.LongestGap(frozen, c.all)
 	s.printTimeline(c)
 	return nil
-}
-
-// awaitAnswers waits until every connection has had an answer after an update.
-func (s *show) awaitAnswers(after time.Time) error {
-	for end := time.Now().Add(settleTime); ; time.Sleep(50 * time.Millisecond) {
-		if n, err := s.load.Failed(); n > 0 {
-			return fmt.Errorf("%d of %d connections have failed; the first: %w", n, s.Connections, err)
-		}
-		answered := s.load.Answered(after)
-		if answered == s.Connections {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("only %d of %d connections had an answer within %v after the update", answered, s.Connections, settleTime)
-		}
-	}
 }
 
 func (s *show) check(context.Context) error {

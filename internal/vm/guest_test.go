@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,7 +51,10 @@ func TestHostTalksToMemcachedInGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, address := range []string{vm.GuestAddr + ":11211", "[" + vm.GuestAddr6 + "]:11211"} {
-		conn := dialUntilUp(t, network, address)
+		conn, err := network.DialUntilUp(t.Context(), address, 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer conn.Close()
 		if _, err := io.WriteString(conn, "set k 0 0 5\r\nhello\r\nget k\r\nquit\r\n"); err != nil {
 			t.Fatal(err)
@@ -60,22 +62,6 @@ func TestHostTalksToMemcachedInGuest(t *testing.T) {
 		got, err := io.ReadAll(conn)
 		if want := "STORED\r\nVALUE k 0 5\r\nhello\r\nEND\r\n"; err != nil || string(got) != want {
 			t.Errorf("%s: memcached said %q, %v; want %q", address, got, err, want)
-		}
-	}
-}
-
-// dialUntilUp connects to a server that is just starting.
-func dialUntilUp(t *testing.T, network *vm.Net, address string) net.Conn {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		conn, err := network.Dial(ctx, "tcp", address)
-		cancel()
-		if err == nil {
-			return conn
-		}
-		if time.Now().After(end) {
-			t.Fatalf("connect to %s: %v", address, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -134,6 +135,18 @@ func (n *Net) Dial(ctx context.Context, network, address string) (conn net.Conn,
 		return err
 	})
 	return conn, err
+}
+
+// DialUntilUp is Dial to a server that may just be starting: attempts are repeated for so long.
+func (n *Net) DialUntilUp(ctx context.Context, address string, most time.Duration) (net.Conn, error) {
+	for end := time.Now().Add(most); ; time.Sleep(50 * time.Millisecond) {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		conn, err := n.Dial(attempt, "tcp", address)
+		cancel()
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return conn, err
+		}
+	}
 }
 
 // Close gives the namespace up. It ends when nothing lives in it any more.

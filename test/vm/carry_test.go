@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -28,12 +27,12 @@ func servers() []*server {
 		{
 			name: "memcached", port: ":11211",
 			command: []string{"memcached", "-u", "memcache", "-l", vm.GuestAddr, "-m", "128"},
-			load:    &load.Load{Protocol: load.Memcached, Items: 5000, ItemBytes: 4000, Think: think},
+			load:    &load.Load{Protocol: load.Memcached, Items: 5000, ItemBytes: 4000, Think: think, Sets: 10},
 		},
 		{
 			name: "redis", port: ":6379",
 			command: []string{"redis-server", "--bind", vm.GuestAddr, "--protected-mode", "no", "--save", "", "--appendonly", "no"},
-			load:    &load.Load{Protocol: load.Redis, Items: 5000, ItemBytes: 2000, Think: think},
+			load:    &load.Load{Protocol: load.Redis, Items: 5000, ItemBytes: 2000, Think: think, Sets: 10},
 		},
 	}
 }
@@ -90,7 +89,9 @@ func TestProgramsLiveThroughUpdates(t *testing.T) {
 func (s *server) start(t *testing.T, g *trial.Guest, network *vm.Net) {
 	t.Helper()
 	must(t, g, append([]string{"kup", "run", "-d", "--name", s.name, "--"}, s.command...)...)
-	dial := func(ctx context.Context) (net.Conn, error) { return dialUntilUp(ctx, network, vm.GuestAddr+s.port) }
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return network.DialUntilUp(ctx, vm.GuestAddr+s.port, patience)
+	}
 	if err := s.load.Connect(t.Context(), 10, dial); err != nil {
 		t.Fatalf("%s: %v", s.name, err)
 	}
@@ -104,13 +105,9 @@ func (s *server) start(t *testing.T, g *trial.Guest, network *vm.Net) {
 // awaitAnswers waits until every client has got an answer from now on.
 func (s *server) awaitAnswers(t *testing.T) {
 	t.Helper()
-	now := time.Now()
-	eventually(t, fmt.Sprintf("answers of %s to all its clients", s.name), func() bool {
-		if n, err := s.load.Failed(); n != 0 {
-			t.Fatalf("%s: %d connections have failed, the first: %v", s.name, n, err)
-		}
-		return s.load.AllAnswered(now)
-	})
+	if err := s.load.AwaitAnswers(time.Now(), patience); err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
 }
 
 // finish checks every item.

@@ -1,14 +1,11 @@
 package vm
 
 import (
-	"context"
-	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/trial"
 )
 
@@ -64,22 +61,12 @@ func must(t *testing.T, g *trial.Guest, args ...string) string {
 	return out
 }
 
-// dialUntilUp connects to a server that is just starting.
-func dialUntilUp(ctx context.Context, network *vm.Net, address string) (net.Conn, error) {
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		conn, err := network.Dial(attempt, "tcp", address)
-		cancel()
-		if err == nil || time.Now().After(end) {
-			return conn, err
-		}
-	}
-}
+// patience bounds every wait.
+const patience = 2 * time.Minute
 
 // eventually waits until condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	const patience = 2 * time.Minute
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %v", what, patience)

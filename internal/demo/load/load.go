@@ -15,7 +15,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"time"
 )
@@ -26,6 +25,7 @@ type Load struct {
 	Items     int           // keys
 	ItemBytes int           // size of a value
 	Think     time.Duration // between two requests of a connection, on average
+	Sets      int           // percent of the requests of Run; all others get an item
 
 	clients []*client
 	stop    chan struct{}
@@ -128,20 +128,6 @@ func (l *Load) Stop() error {
 	return errors.Join(failed...)
 }
 
-// Failed tells how many connections have broken so far.
-func (l *Load) Failed() (n int, first error) {
-	for _, c := range l.clients {
-		c.mu.Lock()
-		if c.err != nil {
-			if n++; first == nil {
-				first = c.err
-			}
-		}
-		c.mu.Unlock()
-	}
-	return n, first
-}
-
 // Close closes the connections.
 func (l *Load) Close() {
 	for _, c := range l.clients {
@@ -158,7 +144,7 @@ func (c *client) run() {
 		}
 		key := c.keys[c.random.IntN(len(c.keys))]
 		do := c.get
-		if c.random.IntN(10) == 0 {
+		if c.random.IntN(100) < c.load.Sets {
 			do = c.set
 		}
 		err := do(key)
@@ -227,84 +213,4 @@ func (l *Load) value(key int, version uint32) []byte {
 		value = binary.LittleEndian.AppendUint64(value, random.Uint64())
 	}
 	return value[:l.ItemBytes]
-}
-
-// Replies are the times of all answers since Run, in order.
-func (l *Load) Replies() []time.Time {
-	var all []time.Time
-	for _, c := range l.clients {
-		c.mu.Lock()
-		all = append(all, c.replies...)
-		c.mu.Unlock()
-	}
-	slices.SortFunc(all, time.Time.Compare)
-	return all
-}
-
-// LongestGap is the longest that a connection waited between two answers, of which the first came before until and the
-// second after from.
-func (l *Load) LongestGap(from, until time.Time) time.Duration {
-	longest := time.Duration(0)
-	for _, c := range l.clients {
-		c.mu.Lock()
-		for i := 1; i < len(c.replies); i++ {
-			if c.replies[i].After(from) && c.replies[i-1].Before(until) {
-				longest = max(longest, c.replies[i].Sub(c.replies[i-1]))
-			}
-		}
-		c.mu.Unlock()
-	}
-	return longest
-}
-
-// FirstAnswer is the first answer that any connection got after a moment, and LastFirst when the last of them got its first.
-func (l *Load) FirstAnswer(after time.Time) (first, lastFirst time.Time) {
-	for _, c := range l.clients {
-		c.mu.Lock()
-		for _, at := range c.replies {
-			if !at.After(after) {
-				continue
-			}
-			if first.IsZero() || at.Before(first) {
-				first = at
-			}
-			if at.After(lastFirst) {
-				lastFirst = at
-			}
-			break
-		}
-		c.mu.Unlock()
-	}
-	return first, lastFirst
-}
-
-// Answered is how many connections have had an answer after a moment.
-func (l *Load) Answered(after time.Time) int {
-	n := 0
-	for _, c := range l.clients {
-		c.mu.Lock()
-		if len(c.replies) > 0 && c.replies[len(c.replies)-1].After(after) {
-			n++
-		}
-		c.mu.Unlock()
-	}
-	return n
-}
-
-// AllAnswered tells whether every connection has had an answer after a moment.
-func (l *Load) AllAnswered(after time.Time) bool { return l.Answered(after) == len(l.clients) }
-
-// Rate is answers per second between two moments.
-func (l *Load) Rate(from, until time.Time) float64 {
-	n := 0
-	for _, c := range l.clients {
-		c.mu.Lock()
-		for _, at := range c.replies {
-			if at.After(from) && at.Before(until) {
-				n++
-			}
-		}
-		c.mu.Unlock()
-	}
-	return float64(n) / until.Sub(from).Seconds()
 }

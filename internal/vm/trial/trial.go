@@ -4,6 +4,7 @@ package trial
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,8 +13,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kup-project/kup/internal/update"
 	"github.com/kup-project/kup/internal/vm"
 )
+
+// StateDir is kup's state directory in the guest, as cmd/guest-init sets it.
+const StateDir = vm.DiskMount + "/kup"
 
 // Config describes a trial.
 type Config struct {
@@ -144,4 +149,18 @@ func (g *Guest) Update(ctx context.Context, line string, options ...string) (*Ti
 		return t, fmt.Errorf("start-up of %s: %s", boot.Release, boot.Trouble)
 	}
 	return t, nil
+}
+
+// Journal is what the last update and the boot after it have noted about themselves.
+func (g *Guest) Journal(ctx context.Context) (*update.Journal, error) {
+	path := update.JournalPath(StateDir)
+	text, err := g.ReadFile(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	journal := &update.Journal{}
+	if err := json.Unmarshal(text, journal); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return journal, nil
 }
