@@ -24,7 +24,8 @@ test-long:
 demo: setup
 	go run ./cmd/kup-demo
 
-# Takes about ten minutes, and some 10 GB of memory. The results go into docs/bench/.
+# Takes less than forty minutes on a machine that does nothing else, and some 10 GB of memory. The results go into docs/bench/.
+# Parts of it: go run ./bench -help
 bench: setup
 	go run ./bench
 

@@ -1,66 +1,74 @@
 package main
 
 import (
-	"fmt"
+	"image/color"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
-
-	"github.com/kup-project/kup/internal/report"
+	"gonum.org/v1/plot/vg/draw"
 )
 
-var ofMemcached = regexp.MustCompile(`^memcached (\d+) GB$`)
+// palette tells series apart also in print and for the colour-blind (Okabe and Ito).
+var palette = []color.Color{
+	color.RGBA{R: 0xd5, G: 0x5e, A: 0xff},
+	color.RGBA{R: 0xe6, G: 0x9f, A: 0xff},
+	color.RGBA{G: 0x72, B: 0xb2, A: 0xff},
+	color.RGBA{G: 0x9e, B: 0x73, A: 0xff},
+	color.RGBA{R: 0xcc, G: 0x79, B: 0xa7, A: 0xff},
+	color.RGBA{R: 0x56, G: 0xb4, B: 0xe9, A: 0xff},
+	color.RGBA{R: 0x99, G: 0x99, B: 0x99, A: 0xff},
+	color.RGBA{R: 0xf0, G: 0xe4, B: 0x42, A: 0xff},
+}
 
-// plot draws how long memcached stands still, by the size of its memory. Without at least two sizes there is nothing to draw.
-func (r *Results) plot(out string) error {
-	curves := []struct {
-		name string
-		of   func(Measured) report.Duration
-		line plotter.XYs
-	}{
-		{"frozen, stop-and-copy", func(m Measured) report.Duration { return m.StopCopy.Frozen }, nil},
-		{"frozen, after pre-copy", func(m Measured) report.Duration { return m.Precopy.Frozen }, nil},
-		{"restored eagerly, until it runs", func(m Measured) report.Duration { return m.Eager.Running }, nil},
-		{"restored on demand, until it runs", func(m Measured) report.Duration { return m.OnDemand.Running }, nil},
-	}
-	for _, m := range r.Subjects {
-		size := ofMemcached.FindStringSubmatch(m.Subject)
-		if size == nil {
-			continue
-		}
-		gigabytes, err := strconv.ParseFloat(size[1], 64)
+// series is one line of a plot.
+type series struct {
+	name   string
+	points plotter.XYs
+}
+
+// addLines adds lines with points.
+func addLines(p *plot.Plot, all []series) error {
+	for i, s := range all {
+		line, points, err := plotter.NewLinePoints(s.points)
 		if err != nil {
 			return err
 		}
-		for i := range curves {
-			c := &curves[i]
-			c.line = append(c.line, plotter.XY{X: gigabytes, Y: time.Duration(c.of(m)).Seconds() * 1000})
+		line.Color, line.Width = palette[i%len(palette)], vg.Points(1.5)
+		points.Color, points.Shape = line.Color, plotutil.Shape(i)
+		p.Add(line, points)
+		p.Legend.Add(s.name, line, points)
+	}
+	return nil
+}
+
+// addStacks adds a bar for each name, made of one piece for each part; of[part][bar] is its height.
+func addStacks(p *plot.Plot, names, parts []string, of []plotter.Values) error {
+	var below *plotter.BarChart
+	for i, values := range of {
+		bars, err := plotter.NewBarChart(values, vg.Points(40))
+		if err != nil {
+			return err
 		}
+		bars.Color, bars.LineStyle = palette[i%len(palette)], draw.LineStyle{}
+		if below != nil {
+			bars.StackOn(below)
+		}
+		below = bars
+		p.Add(bars)
+		p.Legend.Add(parts[i], bars)
 	}
-	if len(curves[0].line) < 2 {
-		return nil
-	}
-	p := plot.New()
-	p.Title.Text = "memcached: how long it stands still"
-	p.X.Label.Text = fmt.Sprintf("memory (GB); Linux %s, %d processors", r.Kernel, r.Processors)
-	p.Y.Label.Text = "milliseconds"
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Legend.Top, p.Legend.Left = true, true
-	var lines []any
-	for _, c := range curves {
-		lines = append(lines, c.name, c.line)
-	}
-	if err := plotutil.AddLinePoints(p, lines...); err != nil {
-		return err
-	}
+	p.NominalX(names...)
+	return nil
+}
+
+// save writes a plot as SVG and PNG.
+func save(p *plot.Plot, out, name string) error {
+	p.Title.Padding = vg.Points(8)
 	for _, kind := range []string{"svg", "png"} {
-		if err := p.Save(20*vg.Centimeter, 11*vg.Centimeter, filepath.Join(out, "memcached."+kind)); err != nil {
+		if err := p.Save(20*vg.Centimeter, 11*vg.Centimeter, filepath.Join(out, name+"."+kind)); err != nil {
 			return err
 		}
 	}

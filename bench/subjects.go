@@ -36,7 +36,7 @@ func subjects() []subject {
 		shape("1000 threads", "threads", 1000),
 		shape("200 processes", "processes", 200),
 		shape("5000 mappings", "mappings", 5000),
-		{"1000 connections", connections},
+		{"1000 connections", withConnections},
 		shape("memory 1 GB", "memory", 1<<10),
 		memcached(1), memcached(2), memcached(4),
 		redis(1),
@@ -82,8 +82,8 @@ func (b *bench) startShape(ctx context.Context, mode string, count int, port uin
 	return &application{pid: cmd.Process.Pid, answer: answer, close: func() {}}, nil
 }
 
-// connections is a process with many TCP connections, whose other ends are ours.
-func connections(ctx context.Context, b *bench) (*application, error) {
+// withConnections is a process with many TCP connections, whose other ends are ours.
+func withConnections(ctx context.Context, b *bench) (*application, error) {
 	const count = 1000
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -135,9 +135,14 @@ func ping(c net.Conn) error {
 }
 
 func memcached(gigabytes int) subject {
-	return server(fmt.Sprintf("memcached %d GB", gigabytes), load.Memcached, gigabytes, func(port string) []string {
+	return server(fmt.Sprintf("memcached %d GB", gigabytes), load.Memcached, gigabytes, memcachedCommand(gigabytes))
+}
+
+// memcachedCommand starts a memcached with room for so much and its own overhead.
+func memcachedCommand(gigabytes int) func(port string) []string {
+	return func(port string) []string {
 		return []string{"memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", "4", "-m", strconv.Itoa(gigabytes * 1400)}
-	})
+	}
 }
 
 func redis(gigabytes int) subject {
@@ -149,22 +154,27 @@ func redis(gigabytes int) subject {
 // server is a real server full of random items.
 func server(name string, protocol load.Protocol, gigabytes int, command func(port string) []string) subject {
 	return subject{name, func(ctx context.Context, b *bench) (*application, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		cmd, err := b.launch(ctx, command(port)...)
-		if err != nil {
-			return nil, err
-		}
-		const item = 16 << 10
+		const item, clients = 16 << 10, 10
 		l := &load.Load{Protocol: protocol, Items: gigabytes << 30 / item, ItemBytes: item}
-		a := &application{pid: cmd.Process.Pid, answer: l.Ask, check: l.Check, close: l.Close}
-		if err := l.Connect(ctx, 10, dialer("127.0.0.1:"+port)); err != nil {
-			return a, err
-		}
-		return a, l.Fill()
+		return b.startServer(ctx, command, l, clients)
 	}}
+}
+
+// startServer starts a server on a free port, connects its clients and fills it.
+func (b *bench) startServer(ctx context.Context, command func(port string) []string, l *load.Load, clients int) (*application, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := b.launch(ctx, command(port)...)
+	if err != nil {
+		return nil, err
+	}
+	a := &application{pid: cmd.Process.Pid, answer: l.Ask, check: l.Check, close: l.Close}
+	if err := l.Connect(ctx, clients, dialer("127.0.0.1:"+port)); err != nil {
+		return a, err
+	}
+	return a, l.Fill()
 }
 
 // dialer connects to a server that may just be starting.

@@ -5,6 +5,7 @@
 //   processes    COUNT processes that wait
 //   mappings     COUNT mappings of one page each
 //   memory       COUNT MiB of random bytes
+//   writes       the same, and writes to its pages one after the other, some half a GB of them each second
 //   connections  COUNT TCP connections to the port in the second word of BEAT, whose bytes it sends back
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -60,11 +61,27 @@ static void mappings(long count) {
     }
 }
 
-static void memory(long count) {
+static uint8_t *fill(long count) {
     size_t words = (size_t)count << 17;
     uint64_t *all = mmap(NULL, words * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), x = 1;
     must(all != MAP_FAILED, "mmap");
     for (size_t i = 0; i < words; i++) x ^= x << 13, x ^= x >> 7, x ^= x << 17, all[i] = x;
+    return (uint8_t *)all;
+}
+
+static void memory(long count) { fill(count); }
+
+static uint8_t *written;
+static size_t written_size;
+
+static void writes(long count) {
+    written = fill(count);
+    written_size = (size_t)count << 20;
+}
+
+static void write_on(void) {
+    static size_t at;
+    for (int i = 0; i < 32; i++, at = (at + 4096) % written_size) written[at]++;
 }
 
 static void connections(long count) {
@@ -95,9 +112,12 @@ int main(int argc, char **argv) {
     must(beat != MAP_FAILED, argv[3]);
     close(fd);
     long count = atol(argv[2]);
-    void (*shapes[])(long) = {threads, processes, mappings, memory, connections};
-    const char *names[] = {"threads", "processes", "mappings", "memory", "connections"};
-    for (int i = 0; i < 5; i++)
+    void (*shapes[])(long) = {threads, processes, mappings, memory, writes, connections};
+    const char *names[] = {"threads", "processes", "mappings", "memory", "writes", "connections"};
+    for (int i = 0; i < 6; i++)
         if (!strcmp(argv[1], names[i])) shapes[i](count);
-    for (;; beat[0]++) poll_fd ? echo() : (void)usleep(200);
+    for (;; beat[0]++) {
+        if (written) write_on();
+        poll_fd ? echo() : (void)usleep(200);
+    }
 }

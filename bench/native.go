@@ -1,46 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/kup-project/kup/internal/checkpoint"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/pageserver"
 	"github.com/kup-project/kup/internal/report"
 )
-
-// patience bounds every wait for the application.
-const patience = time.Minute
-
-// bench is one run.
-type bench struct {
-	dir string // in memory
-	kup string
-}
-
-// build compiles kup and the subjects' program.
-func (b *bench) build(ctx context.Context) error {
-	for _, command := range [][]string{
-		{"go", "build", "-trimpath", "-o", b.kup, "./cmd/kup"},
-		{"gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", filepath.Join(b.dir, "subject"), "bench/subject/subject.c"},
-	} {
-		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", command[0], err, text)
-		}
-	}
-	return nil
-}
 
 // Measured is what was found out about one subject. All times are medians.
 type Measured struct {
@@ -85,22 +59,22 @@ func (b *bench) measure(ctx context.Context, s subject, rounds int) (m Measured,
 	var stopCopy, precopy []Checkpoint
 	var eager, onDemand []Restore
 	for range rounds {
-		c, err := b.checkpoint(ctx, a, "--leave-running")
+		c, size, err := b.glance(ctx, a)
 		if err != nil {
 			return m, err
 		}
-		m.Bytes = c.Bytes
-		stopCopy = append(stopCopy, c.Checkpoint)
-		if c, err = b.checkpoint(ctx, a, "--leave-running", "--precopy"); err != nil {
+		m.Bytes = size
+		stopCopy = append(stopCopy, c)
+		if c, _, err = b.glance(ctx, a, "--precopy"); err != nil {
 			return m, err
 		}
-		precopy = append(precopy, c.Checkpoint)
-		r, err := b.cycle(ctx, a)
+		precopy = append(precopy, c)
+		r, _, err := b.cycle(ctx, a, nil)
 		if err != nil {
 			return m, err
 		}
 		eager = append(eager, r)
-		if r, err = b.cycle(ctx, a, "--on-demand"); err != nil {
+		if r, _, err = b.cycle(ctx, a, nil, "--on-demand"); err != nil {
 			return m, err
 		}
 		onDemand = append(onDemand, r)
@@ -115,31 +89,35 @@ func (b *bench) measure(ctx context.Context, s subject, rounds int) (m Measured,
 
 func (b *bench) image() string { return filepath.Join(b.dir, "image") }
 
-// checkpointed is what kup reports.
-type checkpointed struct {
-	Checkpoint
-	Bytes int64 `json:"bytes"`
+// checkpoint makes an image.
+func (b *bench) checkpoint(ctx context.Context, a *application, flags ...string) (c checkpoint.Report, err error) {
+	return c, b.run(ctx, &c, append([]string{"checkpoint", "--pid", strconv.Itoa(a.pid), "--dir", b.image()}, flags...)...)
 }
 
-// checkpoint makes an image that is thrown away at once.
-func (b *bench) checkpoint(ctx context.Context, a *application, flags ...string) (c checkpointed, err error) {
-	defer func() { err = errors.Join(err, os.RemoveAll(b.image())) }()
-	if err := b.run(ctx, &c, append([]string{"checkpoint", "--pid", strconv.Itoa(a.pid), "--dir", b.image()}, flags...)...); err != nil {
-		return c, err
+// glance makes an image of an application that runs on, and throws it away at once.
+func (b *bench) glance(ctx context.Context, a *application, flags ...string) (Checkpoint, int64, error) {
+	c, err := b.checkpoint(ctx, a, append(flags, "--leave-running")...)
+	if err == nil {
+		err = a.answer()
 	}
-	return c, a.answer()
+	return Checkpoint{c.Frozen, c.Total, c.Steps}, c.Bytes, errors.Join(err, os.RemoveAll(b.image()))
 }
 
-// cycle ends the application and restores it.
-func (b *bench) cycle(ctx context.Context, a *application, flags ...string) (r Restore, err error) {
+// cycle ends the application and restores it, each with options.
+func (b *bench) cycle(ctx context.Context, a *application, saving []string, restoring ...string) (r Restore, c checkpoint.Report, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(b.image())) }()
-	var c checkpointed
-	if err := b.run(ctx, &c, "checkpoint", "--pid", strconv.Itoa(a.pid), "--dir", b.image()); err != nil {
-		return r, err
+	if c, err = b.checkpoint(ctx, a, saving...); err != nil {
+		return r, c, err
 	}
 	if err := reapAll(); err != nil {
-		return r, err
+		return r, c, err
 	}
+	r, err = b.restore(ctx, a, restoring...)
+	return r, c, err
+}
+
+// restore restores the application, and waits until all of its memory is there.
+func (b *bench) restore(ctx context.Context, a *application, flags ...string) (r Restore, err error) {
 	var restored struct {
 		Total report.Duration `json:"total_ms"`
 		Steps report.Steps    `json:"steps"`
@@ -168,18 +146,6 @@ func (b *bench) cycle(ctx context.Context, a *application, flags ...string) (r R
 	return r, nil
 }
 
-// run executes kup and decodes its report.
-func (b *bench) run(ctx context.Context, out any, args ...string) error {
-	cmd := exec.CommandContext(ctx, b.kup, append(args, "--json")...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	text, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("kup %v: %w: %s", args, err, stderr.Bytes())
-	}
-	return json.Unmarshal(text, out)
-}
-
 // end kills an application, and waits until its process IDs are free.
 func (b *bench) end(a *application) error {
 	a.close()
@@ -187,19 +153,6 @@ func (b *bench) end(a *application) error {
 		return err
 	}
 	return reapAll()
-}
-
-// reapAll waits for all children, ours by birth or by adoption.
-func reapAll() error {
-	for {
-		_, _, err := kernel.Wait(-1, false)
-		if errors.Is(err, kernel.ECHILD) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 func medianCheckpoint(all []Checkpoint) Checkpoint {
@@ -215,13 +168,4 @@ func medianRestore(all []Restore) Restore {
 	m.Answer = median(all, func(r Restore) report.Duration { return r.Answer })
 	m.Filled = median(all, func(r Restore) report.Duration { return r.Filled })
 	return m
-}
-
-func median[T any](all []T, of func(T) report.Duration) report.Duration {
-	var values []report.Duration
-	for _, one := range all {
-		values = append(values, of(one))
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
 }

@@ -1,0 +1,54 @@
+package main
+
+import "fmt"
+
+// variant is a way to carry memory over a change of the kernel. Another carrier is another row, with the options that choose it.
+type variant struct {
+	name    string
+	carrier string   // where the memory is meanwhile
+	update  []string // options of kup update
+	boot    []string // of kup boot
+}
+
+// The names are those of "Instant OS Updates via Userspace Checkpoint-and-Restart" (USENIX ATC 2016).
+var (
+	basic       = variant{"basic", "disk", []string{"--no-precopy"}, nil}
+	incremental = variant{"incremental", "disk", nil, nil}
+	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, []string{"--on-demand"}}
+	foam        = variant{"FOAM", "disk", nil, []string{"--on-demand"}}
+
+	variants = []variant{basic, incremental, onDemand, foam}
+)
+
+// scenario is an update to be measured.
+type scenario struct {
+	variant
+	megabytes int // of items in memcached
+	sets      int // percent of the clients' requests that write an item
+}
+
+func (s scenario) String() string {
+	return fmt.Sprintf("update %s %d MB %d%% sets", s.name, s.megabytes, s.sets)
+}
+
+const (
+	usualSets        = 10  // percent, where sizes are compared
+	usualMegabytes   = 64  // where rates of writing are compared
+	largestMegabytes = 128 // what an emulated machine carries in reasonable time
+)
+
+// scenarios are all variants by size, and those with pre-copy by how much the clients write: without it, all is copied anyway.
+func scenarios() []scenario {
+	var all []scenario
+	for _, megabytes := range []int{32, usualMegabytes, largestMegabytes} {
+		for _, v := range variants {
+			all = append(all, scenario{v, megabytes, usualSets})
+		}
+	}
+	for _, sets := range []int{50, 90} {
+		for _, v := range []variant{incremental, foam} {
+			all = append(all, scenario{v, usualMegabytes, sets})
+		}
+	}
+	return all
+}

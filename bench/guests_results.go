@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kup-project/kup/internal/report"
+)
+
+// UpdateResults is all updates that were measured in one run.
+type UpdateResults struct {
+	Origin
+	Runs    int      `json:"runs"` // of each
+	Updates []Update `json:"updates"`
+}
+
+const updateFile = "update.json"
+
+func newUpdateResults(runs int, updates []Update) (*UpdateResults, error) {
+	origin, err := newOrigin()
+	return &UpdateResults{origin, runs, updates}, err
+}
+
+// write puts numbers, tables and plots into a folder.
+func (r *UpdateResults) write(out string) error {
+	if err := writeJSON(out, updateFile, r); err != nil {
+		return err
+	}
+	return r.show(out)
+}
+
+// show makes tables and plots of the numbers.
+func (r *UpdateResults) show(out string) error {
+	if err := os.WriteFile(filepath.Join(out, "update.md"), []byte(r.tables()), 0o644); err != nil {
+		return err
+	}
+	return r.plot(out)
+}
+
+// frozenSteps are the parts of the time from freeze to jump. All updates have the same ones.
+func (u *Update) frozenSteps() report.Steps {
+	var steps report.Steps
+	rest := u.Frozen
+	for _, name := range []string{"freeze", "processes", "mappings", "objects", "pages", "network", "commit"} {
+		step := report.Step{Name: name}
+		if i := slices.IndexFunc(u.Capture.Steps, func(s report.Step) bool { return s.Name == name }); i >= 0 {
+			step = u.Capture.Steps[i]
+		}
+		steps = append(steps, step)
+		rest -= step.Time
+	}
+	return append(steps, report.Step{Name: "journal, file systems", Time: max(rest, 0)})
+}
+
+func (u *Update) name() string {
+	return fmt.Sprintf("%s, %s, %d MB, %d %%", u.Variant, u.Carrier, u.Megabytes, u.Sets)
+}
+
+// tables are for people.
+func (r *UpdateResults) tables() string {
+	var b strings.Builder
+	r.introduce(&b)
+	r.tableOfParts(&b)
+	r.tableOfFrozen(&b)
+	r.tableOfPrecopy(&b)
+	b.WriteString("\n## Restores, step by step\n\n| | kup's restore |\n|---|---|\n")
+	for _, u := range r.Updates {
+		fmt.Fprintf(&b, "| %s | %v |\n", u.name(), u.Return.Steps)
+	}
+	return b.String()
+}
+
+func (r *UpdateResults) introduce(b *strings.Builder) {
+	b.WriteString("# Changes of the kernel under load\n\n")
+	if len(r.Updates) > 0 {
+		fmt.Fprintf(b, "Linux %s to %s, as memcached's clients see it. ", r.Updates[0].From, r.Updates[0].To)
+	}
+	fmt.Fprintf(b, "Made by `%s` on %s; ", r.Command, r.Date)
+	how := "each figure is of a single run"
+	if r.Runs > 1 {
+		how = fmt.Sprintf("each row is the run with the median downtime of %d", r.Runs)
+	}
+	fmt.Fprintf(b, "%s. `go run ./bench -part plots` draws and writes this again from [%s](%s).\n\n", how, updateFile, updateFile)
+	fmt.Fprintf(b, "**All times are those of an emulated machine** (QEMU TCG, without hardware virtualisation; 2 processors, emulated by one thread, %d MB) on Linux %s, "+
+		"%d processors (%s). A real machine is many times as fast: compare the rows with one another. %d connections, items of %d bytes, %v between "+
+		"two requests of a connection.\n\n", guestMemoryMB, r.Kernel, r.Processors, r.Processor, connections, itemBytes, think)
+	b.WriteString("| | pre-copy | restore |\n|---|---|---|\n")
+	for _, v := range variants {
+		precopy, restore := "yes", "eager"
+		if slices.Contains(v.update, "--no-precopy") {
+			precopy = "no"
+		}
+		if slices.Contains(v.boot, "--on-demand") {
+			restore = "on demand"
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", v.name, precopy, restore)
+	}
+	b.WriteString("\n![throughput](update-throughput.svg)\n")
+}
+
+func (r *UpdateResults) tableOfParts(b *strings.Builder) {
+	b.WriteString("\n## Downtime\n\nFrom the last answer to the first one after it, in seconds, and its parts: frozen, the new kernel's own boot, its init (modules, disk), and from the " +
+		"start of `kup boot` to the first answer. All answered and memory back count from the freeze.\n\n" +
+		"| variant, carrier, memory, sets | answers/s | downtime | frozen | kernel | init | restore | all answered | memory back |\n|---|---|---|---|---|---|---|---|---|\n")
+	for _, u := range r.Updates {
+		filled := "at once"
+		if u.Filled != 0 {
+			filled = fmt.Sprintf("%.2f", seconds(u.Filled))
+		}
+		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
+			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), seconds(u.All), filled)
+	}
+	b.WriteString("\n![by memory](update-downtime.svg)\n\n![parts](update-parts.svg)\n\n![by writes](update-writes.svg)\n")
+}
+
+func (r *UpdateResults) tableOfFrozen(b *strings.Builder) {
+	if len(r.Updates) == 0 {
+		return
+	}
+	b.WriteString("\n## Frozen, step by step\n\nIn milliseconds.\n\n| |")
+	line := "\n|---|"
+	for _, step := range r.Updates[0].frozenSteps() {
+		b.WriteString(" " + step.Name + " |")
+		line += "---|"
+	}
+	b.WriteString(line + "\n")
+	for _, u := range r.Updates {
+		fmt.Fprintf(b, "| %s |", u.name())
+		for _, step := range u.frozenSteps() {
+			fmt.Fprintf(b, " %.0f |", seconds(step.Time)*1000)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n![frozen](update-frozen.svg)\n")
+}
+
+func (r *UpdateResults) tableOfPrecopy(b *strings.Builder) {
+	b.WriteString("\n## Pre-copy\n\n| | clients write, kB/s | pre-copy, s | rounds | ended because | left for the freeze, MB | answers/s before | in it |\n|---|---|---|---|---|---|---|---|\n")
+	for _, u := range r.Updates {
+		if p := u.Capture.Precopy; p != nil {
+			fmt.Fprintf(b, "| %s | %.0f | %.1f | %d | %s | %.1f | %.0f | %.0f |\n", u.name(), u.Written/1e3, seconds(u.Precopy), len(p.Rounds), p.Ended,
+				float64(p.Left)/1e6, u.Rate, u.Slowed)
+		}
+	}
+}
