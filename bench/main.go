@@ -38,7 +38,7 @@ func main() {
 	flag.IntVar(&f.rounds, "rounds", 3, "how often everything native is measured")
 	flag.IntVar(&f.runs, "runs", 1, "how often each update in guests is measured")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), kernel.TerminatingSignals...)
 	defer stop()
 	if err := f.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
