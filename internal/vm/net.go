@@ -130,8 +130,10 @@ func (n *Net) visit(f func() error) (home bool, err error) {
 // Dial connects to a numeric address, for instance GuestAddr+":11211", from within the namespace.
 func (n *Net) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = n.Do(func() error {
-		// A numeric address is dialled by the calling goroutine itself, and thus on this thread.
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		// A numeric address is dialled by the calling goroutine itself, and thus on this thread. On a busy host, a change of the guest's
+		// kernel takes longer than Go's keep-alive probes wait for an answer, 150 s.
+		dialer := net.Dialer{KeepAlive: -1}
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err

@@ -85,6 +85,26 @@ func TestProgramsLiveThroughUpdates(t *testing.T) {
 	}
 }
 
+// TestUpdateGoesAsItIsTold takes a program to 6.12 without pre-copy, and has it restored on demand.
+func TestUpdateGoesAsItIsTold(t *testing.T) {
+	p := program{name: "static", source: "task/basic.c", flags: []string{"-static"}}
+	g := start(t, trial.Config{Files: build(t, []program{p})})
+	p.start(t, g)
+	update(t, g, "6.12", "--no-precopy", "--append", "kup.boot=--on-demand")
+	journal, err := g.Journal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := journal.Applications[0]
+	if a.Capture.Precopy != nil {
+		t.Errorf("pre-copy: %+v", a.Capture.Precopy)
+	}
+	if a.Return.Pages == nil {
+		t.Errorf("all memory was there before it ran: %+v", a.Return)
+	}
+	p.finish(t, g)
+}
+
 // start starts the server, fills it, and begins to put load on it.
 func (s *server) start(t *testing.T, g *trial.Guest, network *vm.Net) {
 	t.Helper()

@@ -33,10 +33,10 @@ func start(t *testing.T, c trial.Config) *trial.Guest {
 }
 
 // update takes the guest to another kernel and logs how long that took.
-func update(t *testing.T, g *trial.Guest, line string) *trial.Timeline {
+func update(t *testing.T, g *trial.Guest, line string, options ...string) *trial.Timeline {
 	t.Helper()
 	began := time.Now()
-	timeline, err := g.Update(t.Context(), line)
+	timeline, err := g.Update(t.Context(), line, options...)
 	if timeline != nil {
 		for _, m := range timeline.Marks {
 			t.Logf("%8.3f s  %s (%.2f s of uptime)", m.At.Sub(began).Seconds(), m.What, m.Uptime)
