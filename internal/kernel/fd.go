@@ -1,7 +1,8 @@
 package kernel
 
 import (
-	"fmt"
+	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -123,9 +124,43 @@ func Open(path string, flags int, mode uint32) (fd int, err error) {
 		return err
 	})
 	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", path, err)
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return fd, nil
+}
+
+// OpenFile opens a file that never makes its reader wait, such as those of /proc. os.Open finds that out by itself, by seven more system calls.
+func OpenFile(path string) (*os.File, error) {
+	fd, err := Open(path, ORdOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// ReadFile reads the whole of a file as OpenFile opens it.
+func ReadFile(path string) ([]byte, error) {
+	fd, err := Open(path, ORdOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for data := make([]byte, 0, 4096); ; data = slices.Grow(data, cap(data)) {
+		for len(data) < cap(data) {
+			var n int
+			err := ignoringEINTR(func() (err error) {
+				n, err = unix.Read(fd, data[len(data):cap(data)])
+				return err
+			})
+			if err != nil {
+				return nil, &os.PathError{Op: "read", Path: path, Err: err}
+			}
+			if n == 0 {
+				return data, nil
+			}
+			data = data[:len(data)+n]
+		}
+	}
 }
 
 // Close is close(2). On Linux the descriptor is gone even if it returns an error.

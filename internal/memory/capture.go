@@ -147,7 +147,7 @@ func (c *Capture) layout(p *image.Process) error {
 	m.StartCode, m.EndCode, m.StartData, m.EndData = st.StartCode, st.EndCode, st.StartData, st.EndData
 	m.StartBrk, m.StartStack = st.StartBrk, st.StartStack
 	m.ArgStart, m.ArgEnd, m.EnvStart, m.EnvEnd = st.ArgStart, st.ArgEnd, st.EnvStart, st.EnvEnd
-	if m.Auxv, err = os.ReadFile(procfs.Path(p.PID, "auxv")); err != nil {
+	if m.Auxv, err = kernel.ReadFile(procfs.Path(p.PID, "auxv")); err != nil {
 		return err
 	}
 	m.Exe, err = exeFile(p.PID)

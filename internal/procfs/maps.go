@@ -4,8 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // Mapping is a line of /proc/PID/maps.
@@ -29,7 +30,7 @@ func (m *Mapping) String() string { return fmt.Sprintf("%x-%x", m.Start, m.End) 
 // ReadMaps reads /proc/PID/maps. It is empty for a zombie, also for a thread group's leader that has exited while other
 // threads live on: ask for one of those.
 func ReadMaps(pid int) ([]Mapping, error) {
-	f, err := os.Open(Path(pid, "maps"))
+	f, err := kernel.OpenFile(Path(pid, "maps"))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -24,7 +23,7 @@ func Gone(err error) bool {
 func Path(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
 func read(pid int, name string) (string, error) {
-	data, err := os.ReadFile(Path(pid, name))
+	data, err := kernel.ReadFile(Path(pid, name))
 	if err != nil {
 		return "", err
 	}

@@ -3,9 +3,10 @@ package procfs
 import (
 	"bufio"
 	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // SMapping is a mapping with its statistics from /proc/PID/smaps. Sizes are bytes.
@@ -25,7 +26,7 @@ func (m *SMapping) Has(flag string) bool { return slices.Contains(m.Flags, flag)
 
 // ReadSMaps reads /proc/PID/smaps. The kernel walks all page tables for it: about 7 ms per GB.
 func ReadSMaps(pid int) ([]SMapping, error) {
-	f, err := os.Open(Path(pid, "smaps"))
+	f, err := kernel.OpenFile(Path(pid, "smaps"))
 	if err != nil {
 		return nil, err
 	}

@@ -51,26 +51,15 @@ func ReadStatus(pid int) (Status, error) {
 
 func parseStatus(pid int, text string) (s Status, err error) {
 	var p integers
-	numbers := map[string]*int{
-		"Tgid": &s.TGID, "Pid": &s.PID, "PPid": &s.PPID, "TracerPid": &s.TracerPID, "Threads": &s.Threads,
-		"Seccomp": &s.Seccomp, "Seccomp_filters": &s.SeccompFilters,
-	}
-	flags := map[string]*bool{"Kthread": &s.Kthread, "NoNewPrivs": &s.NoNewPrivs}
-	masks := map[string]*uint64{
-		"SigPnd": &s.SigPending, "ShdPnd": &s.SharedPending, "SigBlk": &s.SigBlocked, "SigIgn": &s.SigIgnored, "SigCgt": &s.SigCaught,
-		"CapInh": &s.CapInheritable, "CapPrm": &s.CapPermitted, "CapEff": &s.CapEffective, "CapBnd": &s.CapBounding, "CapAmb": &s.CapAmbient,
-	}
 	for line := range strings.Lines(text) {
 		key, value, ok := field(line)
 		if !ok {
 			continue
 		}
-		if n := numbers[key]; n != nil {
+		if n := s.number(key); n != nil {
 			*n = p.int(value)
-		} else if m := masks[key]; m != nil {
+		} else if m := s.mask(key); m != nil {
 			*m = p.hex(value)
-		} else if f := flags[key]; f != nil {
-			*f = value == "1"
 		} else {
 			s.set(&p, key, value)
 		}
@@ -79,6 +68,54 @@ func parseStatus(pid int, text string) (s Status, err error) {
 		return Status{}, formatError(pid, "status", "incomplete: %v", p.err)
 	}
 	return s, nil
+}
+
+// number is where a line goes that is a plain number; nil for others.
+func (s *Status) number(key string) *int {
+	switch key {
+	case "Tgid":
+		return &s.TGID
+	case "Pid":
+		return &s.PID
+	case "PPid":
+		return &s.PPID
+	case "TracerPid":
+		return &s.TracerPID
+	case "Threads":
+		return &s.Threads
+	case "Seccomp":
+		return &s.Seccomp
+	case "Seccomp_filters":
+		return &s.SeccompFilters
+	}
+	return nil
+}
+
+// mask is where a line goes that is a bit mask; nil for others.
+func (s *Status) mask(key string) *uint64 {
+	switch key {
+	case "SigPnd":
+		return &s.SigPending
+	case "ShdPnd":
+		return &s.SharedPending
+	case "SigBlk":
+		return &s.SigBlocked
+	case "SigIgn":
+		return &s.SigIgnored
+	case "SigCgt":
+		return &s.SigCaught
+	case "CapInh":
+		return &s.CapInheritable
+	case "CapPrm":
+		return &s.CapPermitted
+	case "CapEff":
+		return &s.CapEffective
+	case "CapBnd":
+		return &s.CapBounding
+	case "CapAmb":
+		return &s.CapAmbient
+	}
+	return nil
 }
 
 // set takes the lines that are neither a plain number nor a mask.
@@ -92,6 +129,10 @@ func (s *Status) set(p *integers, key, value string) {
 		}
 	case "Umask":
 		s.Umask = uint32(p.base(value, 8))
+	case "Kthread":
+		s.Kthread = value == "1"
+	case "NoNewPrivs":
+		s.NoNewPrivs = value == "1"
 	case "Uid":
 		copy(s.UIDs[:], ids(p, value))
 	case "Gid":

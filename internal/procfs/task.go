@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // Processes returns the ids of all processes in this pid namespace, ascending.
@@ -19,7 +21,7 @@ func Threads(pid int) ([]int, error) { return numbers(Path(pid, "task")) }
 func FDs(pid int) ([]int, error) { return numbers(Path(pid, "fd")) }
 
 func numbers(dir string) ([]int, error) {
-	f, err := os.Open(dir)
+	f, err := kernel.OpenFile(dir)
 	if err != nil {
 		return nil, err
 	}

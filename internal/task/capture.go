@@ -91,7 +91,7 @@ func fromProc(out *image.Process) error {
 }
 
 func readInt(path string, base int) (int, error) {
-	text, err := os.ReadFile(path)
+	text, err := kernel.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
