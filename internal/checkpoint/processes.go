@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -22,43 +23,76 @@ func (s *Session) captureProcesses() error {
 			return err
 		}
 		if !p.Zombie {
-			if err := s.captureLive(p, &out); err != nil {
-				return err
+			if p.Tasks[0].Exited {
+				return task.RefuseLeaderless(p.PID, p.Comm)
 			}
-			s.report.Threads += len(out.Threads)
+			out.Threads = make([]image.Thread, len(p.Tasks))
 		}
+		s.report.Threads += len(out.Threads)
 		s.state.Processes = append(s.state.Processes, out)
 	}
 	s.report.Processes = len(s.state.Processes)
+	if err := s.captureLeaders(); err != nil {
+		return err
+	}
+	for i, p := range s.frozen.Processes {
+		if !p.Zombie {
+			if err := captureThreads(p.Tasks[1:], s.state.Processes[i].Threads[1:]); err != nil {
+				return err
+			}
+		}
+	}
 	return s.oneClock()
 }
 
-func (s *Session) captureLive(p *tracee.Process, out *image.Process) error {
-	// Once more, now that nothing can change any more.
-	if err := task.Check(p.PID); err != nil {
-		return err
-	}
-	room, err := leaderRoom(p.PID)
-	if err != nil {
-		return err
-	}
-	leader, err := p.Tasks[0].Inject(room)
-	if err != nil {
-		return err
-	}
-	s.injections[p.PID] = leader
-	if err := task.Capture(p, leader, out); err != nil {
-		return err
-	}
-	for i, t := range p.Tasks {
-		thread, err := captureThread(t, leader, i == 0)
+// captureLeaders describes all processes and their first threads, into which it opens the injections that stay.
+func (s *Session) captureLeaders() error {
+	var leaders []*tracee.Task
+	rooms := map[*tracee.Task]int{}
+	for _, p := range s.frozen.Processes {
+		if p.Zombie {
+			continue
+		}
+		room, err := leaderRoom(p.PID)
 		if err != nil {
 			return err
 		}
-		out.Threads = append(out.Threads, thread)
+		leaders = append(leaders, p.Tasks[0])
+		rooms[p.Tasks[0]] = room
 	}
-	if s.state.Host.XCR0 == 0 {
+	opened, err := tracee.InjectAll(leaders, func(t *tracee.Task) int { return rooms[t] })
+	if err != nil {
+		return err
+	}
+	for _, in := range opened {
+		s.injections[in.PID()] = in
+	}
+	var batches []*tracee.Batch
+	var answers []func() error
+	for i, p := range s.frozen.Processes {
+		if p.Zombie {
+			continue
+		}
+		out := &s.state.Processes[i]
+		b := tracee.NewBatch(s.injections[p.PID])
+		process, err := task.Ask(p, b, out)
+		if err != nil {
+			return err
+		}
+		thread, err := task.AskThread(p.Tasks[0], b, &out.Threads[0])
+		if err != nil {
+			return err
+		}
+		batches, answers = append(batches, b), append(answers, process, thread)
 		s.state.Host.XCR0 = enabledFeatures(out.Threads[0].XState)
+	}
+	if err := tracee.RunAll(batches); err != nil {
+		return err
+	}
+	for _, answer := range answers {
+		if err := answer(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -73,19 +107,45 @@ func enabledFeatures(xstate []byte) uint64 {
 	return binary.LittleEndian.Uint64(xstate[xcr0:])
 }
 
-func captureThread(t *tracee.Task, leader *tracee.Injection, leads bool) (image.Thread, error) {
-	if leads {
-		return task.CaptureThread(t, leader)
+// captureThreads describes threads of one process, as many at a time as it has room for.
+func captureThreads(tasks []*tracee.Task, out []image.Thread) error {
+	for len(tasks) > 0 {
+		room, err := tasks[0].Process().Room()
+		if err != nil {
+			return err
+		}
+		n := min(len(tasks), max(room, 1))
+		if err := captureGroup(tasks[:n], out[:n]); err != nil {
+			return err
+		}
+		tasks, out = tasks[n:], out[n:]
 	}
-	in, err := t.Inject(threadArea)
+	return nil
+}
+
+func captureGroup(tasks []*tracee.Task, out []image.Thread) (err error) {
+	opened, err := tracee.InjectAll(tasks, func(*tracee.Task) int { return threadArea })
 	if err != nil {
-		return image.Thread{}, err
+		return err
 	}
-	thread, err := task.CaptureThread(t, in)
-	if closed := in.Close(); err == nil {
-		err = closed
+	defer func() { err = errors.Join(err, tracee.CloseAll(opened)) }()
+	batches := make([]*tracee.Batch, len(tasks))
+	answers := make([]func() error, len(tasks))
+	for i, t := range tasks {
+		batches[i] = tracee.NewBatch(opened[i])
+		if answers[i], err = task.AskThread(t, batches[i], &out[i]); err != nil {
+			return err
+		}
 	}
-	return thread, err
+	if err := tracee.RunAll(batches); err != nil {
+		return err
+	}
+	for _, answer := range answers {
+		if err := answer(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Session) captureHost() (err error) {

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -106,6 +107,13 @@ func PtraceSetRegset(tid, set int, buf []byte) error {
 // NTX86XState is the register set of all XSAVE components, in the non-compacted format.
 const NTX86XState = 0x202
 
+// PtraceGetXState reads it, as long as it is for this processor.
+func PtraceGetXState(tid int) ([]byte, error) {
+	var buf [16 << 10]byte
+	n, err := PtraceGetRegset(tid, NTX86XState, buf[:])
+	return slices.Clone(buf[:n]), err
+}
+
 // PtraceGetSigMask reads the blocked signals of a stopped task; bit n-1 is signal n.
 func PtraceGetSigMask(tid int) (mask uint64, err error) {
 	err = ptraceMemory(ptraceGetSigMask, tid, 8, unsafe.Pointer(&mask))
@@ -121,24 +129,25 @@ func PtraceSetSigMask(tid int, mask uint64) error {
 // PtracePeekSigInfo copies the queued signals of a stopped task without removing them: those of the process if shared,
 // else those of the thread. Each is SigInfoSize bytes.
 func PtracePeekSigInfo(tid int, shared bool) ([][]byte, error) {
+	const infos = 16 // at a time
 	args := struct {
 		off   uint64
 		flags uint32
 		nr    int32
-	}{nr: 16}
+	}{nr: infos}
 	if shared {
 		args.flags = PeekSigInfoShared
 	}
 	var all [][]byte
+	var buf [infos][SigInfoSize]byte
 	for {
-		buf := make([]byte, int(args.nr)*SigInfoSize)
 		n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, ptracePeekSigInfo, uintptr(tid),
-			uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf[0])), 0, 0)
+			uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf)), 0, 0)
 		if e != 0 {
 			return nil, e
 		}
 		for i := range int(n) {
-			all = append(all, buf[i*SigInfoSize:(i+1)*SigInfoSize])
+			all = append(all, slices.Clone(buf[i][:]))
 		}
 		if int(n) < int(args.nr) {
 			return all, nil

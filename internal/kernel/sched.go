@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,14 +25,29 @@ func SchedFIFO() error {
 	return SchedSetAttr(&SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK})
 }
 
+// KeepAwake keeps idle processors from sleeping until the file is closed, or this process ends: waking one takes longer than most of what kup asks of a
+// thread. See Documentation/power/pm_qos_interface.rst.
+func KeepAwake() (*os.File, error) {
+	fd, err := Open("/dev/cpu_dma_latency", OWrOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "/dev/cpu_dma_latency")
+	if _, err := f.Write(make([]byte, 4)); err != nil { // s32: a latency of 0 µs
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // SchedGetAffinity reads a task's processor mask as the kernel keeps it: little-endian words.
 func SchedGetAffinity(tid int) ([]byte, error) {
-	buf := make([]byte, 1024)
-	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(buf)), uintptr(unsafe.Pointer(&buf[0])))
+	var buf [1024]byte
+	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(buf)), uintptr(unsafe.Pointer(&buf)))
 	if e != 0 {
 		return nil, e
 	}
-	return buf[:n], nil
+	return slices.Clone(buf[:n]), nil
 }
 
 // IOPrioGet reads a task's I/O priority, see ioprio_get(2).

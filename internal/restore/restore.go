@@ -45,6 +45,8 @@ type Pages struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	tracer := tracee.New()
 	defer tracer.Close()
+	tracer.Hasten()
+	defer tracer.Relax()
 	r := &restorer{options: o, tracer: tracer, report: &Report{}, started: time.Now()}
 	if r.options.Progress == nil {
 		r.options.Progress = func(string, int64, int64) {}

@@ -32,24 +32,29 @@ func Identity(p *tracee.Process) (image.Process, error) {
 	return out, nil
 }
 
-// Capture completes the description of a live, frozen process, by way of an injection into its first thread.
-func Capture(p *tracee.Process, leader tracee.Remote, out *image.Process) error {
+// Ask begins to describe a live, frozen process: b, for its first thread, gets the calls by which it tells of itself what nobody else can. When they
+// were executed, answer completes the description.
+func Ask(p *tracee.Process, b *tracee.Batch, out *image.Process) (answer func() error, err error) {
 	if err := fromProc(out); err != nil {
-		return err
-	}
-	if err := signalsAndTimers(leader, out); err != nil {
-		return err
-	}
-	if err := processPrctls(leader, out); err != nil {
-		return err
+		return nil, err
 	}
 	shared, err := kernel.PtracePeekSigInfo(p.Tasks[0].TID, true)
 	if err != nil {
-		return fmt.Errorf("pid %d: pending signals: %w", p.PID, err)
+		return nil, fmt.Errorf("pid %d: pending signals: %w", p.PID, err)
 	}
 	out.Pending = queued(shared)
-	rearmExpired(out)
-	return nil
+	timers, err := signalsAndTimers(b, out)
+	if err != nil {
+		return nil, err
+	}
+	prctls := processPrctls(b, out)
+	return func() error {
+		if err := timers(); err != nil {
+			return err
+		}
+		rearmExpired(out)
+		return prctls()
+	}, nil
 }
 
 // fromProc reads what can be read from outside.
@@ -108,12 +113,11 @@ const (
 )
 
 // signalsAndTimers asks the process for its signal actions and its timers.
-func signalsAndTimers(r tracee.Remote, out *image.Process) error {
+func signalsAndTimers(b *tracee.Batch, out *image.Process) (answer func() error, err error) {
 	timers, err := procfs.ReadTimers(out.PID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b := tracee.NewBatch(r)
 	actions := b.Space(signals * sigactionSize)
 	for sig := 1; sig <= signals; sig++ {
 		b.Must("read a signal action", kernel.SysRtSigaction, sig, 0, b.Within(actions, (sig-1)*sigactionSize), 8)
@@ -130,26 +134,25 @@ func signalsAndTimers(r tracee.Remote, out *image.Process) error {
 		b.Must("read a timer", kernel.SysTimerGettime, t.ID, times[i])
 		overruns[i] = b.Must("read a timer's overruns", kernel.SysTimerGetoverrun, t.ID)
 	}
-	if err := b.Run(); err != nil {
-		return err
-	}
-	for sig := range signals {
-		w := func(i int) uint64 { return actions.Word(sig*4 + i) }
-		out.Actions = append(out.Actions, image.SigAction{Handler: w(0), Flags: w(1), Restorer: w(2), Mask: w(3)})
-	}
-	for which, buf := range itimers {
-		out.ITimers[which] = interval(buf, 1000)
-	}
-	for i, t := range timers {
-		timer, err := posixTimer(out, t)
-		if err != nil {
-			return err
+	return func() error {
+		for sig := range signals {
+			w := func(i int) uint64 { return actions.Word(sig*4 + i) }
+			out.Actions = append(out.Actions, image.SigAction{Handler: w(0), Flags: w(1), Restorer: w(2), Mask: w(3)})
 		}
-		timer.Time = interval(times[i], 1)
-		timer.Overrun = int(overruns[i].Value())
-		out.Timers = append(out.Timers, timer)
-	}
-	return nil
+		for which, buf := range itimers {
+			out.ITimers[which] = interval(buf, 1000)
+		}
+		for i, t := range timers {
+			timer, err := posixTimer(out, t)
+			if err != nil {
+				return err
+			}
+			timer.Time = interval(times[i], 1)
+			timer.Overrun = int(overruns[i].Value())
+			out.Timers = append(out.Timers, timer)
+		}
+		return nil
+	}, nil
 }
 
 // interval reads {interval, value} of struct itimerval (unit 1000 ns) or itimerspec (1 ns).
@@ -201,25 +204,23 @@ func rearmExpired(p *image.Process) {
 	}
 }
 
-func processPrctls(r tracee.Remote, out *image.Process) error {
-	b := tracee.NewBatch(r)
+func processPrctls(b *tracee.Batch, out *image.Process) (answer func() error) {
 	brk := b.Must("read the break", kernel.SysBrk, 0)
 	dumpable := b.Must("read dumpable", kernel.SysPrctl, kernel.PrGetDumpable)
 	subreaper := b.Space(8)
 	b.Must("read subreaper", kernel.SysPrctl, kernel.PrGetChildSubreaper, subreaper)
 	thp := b.Must("read thp_disable", kernel.SysPrctl, kernel.PrGetTHPDisable, 0, 0, 0, 0)
 	mdwe := b.Call(kernel.SysPrctl, kernel.PrGetMDWE, 0, 0, 0, 0)
-	if err := b.Run(); err != nil {
-		return err
+	return func() error {
+		if mdwe.Err() == nil && mdwe.Value() != 0 {
+			return refuse.Errorf("pid %d (%s) has forbidden itself writable executable memory (PR_SET_MDWE), so kup cannot rebuild it", out.PID, out.Comm)
+		}
+		out.Memory.Brk = uint64(brk.Value())
+		out.Dumpable = int(dumpable.Value())
+		out.Subreaper = uint32(subreaper.Word(0)) != 0
+		out.THPDisable = thp.Value() != 0
+		return nil
 	}
-	if mdwe.Err() == nil && mdwe.Value() != 0 {
-		return refuse.Errorf("pid %d (%s) has forbidden itself writable executable memory (PR_SET_MDWE), so kup cannot rebuild it", out.PID, out.Comm)
-	}
-	out.Memory.Brk = uint64(brk.Value())
-	out.Dumpable = int(dumpable.Value())
-	out.Subreaper = uint32(subreaper.Word(0)) != 0
-	out.THPDisable = thp.Value() != 0
-	return nil
 }
 
 func queued(infos [][]byte) (list []image.SigInfo) {
@@ -243,27 +244,27 @@ func fault(info []byte, blocked uint64) bool {
 	return false
 }
 
-// CaptureThread describes one thread, by way of an injection into it.
-func CaptureThread(t *tracee.Task, r tracee.Remote) (image.Thread, error) {
-	out := image.Thread{TID: t.TID, SigMask: t.SigMask}
+// AskThread is Ask for a thread. What cannot be restored is refused.
+func AskThread(t *tracee.Task, b *tracee.Batch, out *image.Thread) (answer func() error, err error) {
+	*out = image.Thread{TID: t.TID, SigMask: t.SigMask}
 	regs := t.Regs
 	restartable(&regs, t.RestartHint)
 	out.Registers = kernel.RegsBytes(&regs)
-	xstate := make([]byte, 16<<10)
-	n, err := kernel.PtraceGetRegset(t.TID, kernel.NTX86XState, xstate)
-	if err != nil {
-		return out, fmt.Errorf("thread %d: extended registers: %w", t.TID, err)
+	if out.XState, err = kernel.PtraceGetXState(t.TID); err != nil {
+		return nil, fmt.Errorf("thread %d: extended registers: %w", t.TID, err)
 	}
-	out.XState = xstate[:n]
-	if err := threadFromOutside(&out); err != nil {
-		return out, fmt.Errorf("thread %d: %w", t.TID, err)
+	if err := threadFromOutside(t.PID, out); err != nil {
+		return nil, fmt.Errorf("thread %d: %w", t.TID, err)
 	}
-	return out, threadPrctls(r, &out)
+	return threadPrctls(b, out), nil
 }
 
-func threadFromOutside(out *image.Thread) error {
+func threadFromOutside(pid int, out *image.Thread) error {
 	status, err := procfs.ReadStatus(out.TID)
 	if err != nil {
+		return err
+	}
+	if err := checkSeccomp(pid, &status); err != nil {
 		return err
 	}
 	out.Comm, out.NoNewPrivs = status.Name, status.NoNewPrivs
@@ -296,17 +297,12 @@ func threadFromOutside(out *image.Thread) error {
 	if out.Affinity, err = kernel.SchedGetAffinity(out.TID); err != nil {
 		return err
 	}
-	if out.IOPrio, err = kernel.IOPrioGet(out.TID); err != nil {
-		return err
-	}
-	personality, err := readInt(procfs.Path(out.TID, "personality"), 16)
-	out.Personality = uint32(personality)
+	out.IOPrio, err = kernel.IOPrioGet(out.TID)
 	return err
 }
 
 // threadPrctls asks the thread for what only it can tell.
-func threadPrctls(r tracee.Remote, out *image.Thread) error {
-	b := tracee.NewBatch(r)
+func threadPrctls(b *tracee.Batch, out *image.Thread) (answer func() error) {
 	clear, death, tsc := b.Space(8), b.Space(8), b.Space(8)
 	stack := b.Space(24)
 	b.Must("read the thread ID address", kernel.SysPrctl, kernel.PrGetTIDAddress, clear)
@@ -316,17 +312,19 @@ func threadPrctls(r tracee.Remote, out *image.Thread) error {
 	secure := b.Must("read the secure bits", kernel.SysPrctl, kernel.PrGetSecureBits)
 	slack := b.Must("read the timer slack", kernel.SysPrctl, kernel.PrGetTimerSlack)
 	mce := b.Must("read the MCE policy", kernel.SysPrctl, kernel.PrMCEKillGet, 0, 0, 0, 0)
-	if err := b.Run(); err != nil {
-		return err
+	const query = 0xffffffff // changes nothing, personality(2)
+	personality := b.Must("read the personality", kernel.SysPersonality, query)
+	return func() error {
+		const onStack = 1 // SS_ONSTACK: follows from the stack pointer
+		out.ClearTID = clear.Word(0)
+		out.DeathSignal = int(uint32(death.Word(0)))
+		out.TSC = int(uint32(tsc.Word(0)))
+		out.AltStack = image.Stack{SP: stack.Word(0), Size: stack.Word(2),
+			Flags: int32(binary.LittleEndian.Uint32(stack.Data[8:])) &^ onStack}
+		out.Creds.SecureBits = uint32(secure.Value())
+		out.TimerSlack = uint64(slack.Value())
+		out.MCEKill = int(mce.Value())
+		out.Personality = uint32(personality.Value())
+		return nil
 	}
-	const onStack = 1 // SS_ONSTACK: follows from the stack pointer
-	out.ClearTID = clear.Word(0)
-	out.DeathSignal = int(uint32(death.Word(0)))
-	out.TSC = int(uint32(tsc.Word(0)))
-	out.AltStack = image.Stack{SP: stack.Word(0), Size: stack.Word(2),
-		Flags: int32(binary.LittleEndian.Uint32(stack.Data[8:])) &^ onStack}
-	out.Creds.SecureBits = uint32(secure.Value())
-	out.TimerSlack = uint64(slack.Value())
-	out.MCEKill = int(mce.Value())
-	return nil
 }

@@ -21,13 +21,25 @@ func Check(pid int) error {
 		if err != nil {
 			return fmt.Errorf("status of task %d: %w", tid, err)
 		}
-		if st.Seccomp != 0 {
-			return refuse.Errorf("pid %d (%s): thread %d runs under seccomp (mode %d), which cannot be checkpointed; start the application without a seccomp filter (systemd: SystemCallFilter=, RestrictAddressFamilies= and the like)",
-				pid, st.Name, tid, st.Seccomp)
+		if err := checkSeccomp(pid, &st); err != nil {
+			return err
 		}
 		if tid == pid && st.State == 'Z' && len(tids) > 1 {
-			return refuse.Errorf("pid %d (%s): its main thread has exited while other threads live on, which cannot be checkpointed", pid, st.Name)
+			return RefuseLeaderless(pid, st.Name)
 		}
 	}
 	return nil
+}
+
+func checkSeccomp(pid int, st *procfs.Status) error {
+	if st.Seccomp == 0 {
+		return nil
+	}
+	return refuse.Errorf("pid %d (%s): thread %d runs under seccomp (mode %d), which cannot be checkpointed; start the application without a seccomp filter (systemd: SystemCallFilter=, RestrictAddressFamilies= and the like)",
+		pid, st.Name, st.PID, st.Seccomp)
+}
+
+// RefuseLeaderless says that the first thread of a process has exited, and why that matters.
+func RefuseLeaderless(pid int, name string) error {
+	return refuse.Errorf("pid %d (%s): its main thread has exited while other threads live on, which cannot be checkpointed", pid, name)
 }

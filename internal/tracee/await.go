@@ -110,7 +110,8 @@ func stuck(ctx context.Context, t *Task) error {
 
 // release lets every seized task run on as if it had not been stopped. A task that cannot be stopped cannot be detached either: the
 // kernel does it when the tracer's thread ends.
-func (f *Frozen) release(tracer *Tracer) error {
+func (f *Frozen) release() error {
+	defer f.tracer.Relax()
 	var errs []error
 	var running []*Task
 	for _, t := range f.tasks {
@@ -132,7 +133,7 @@ func (f *Frozen) release(tracer *Tracer) error {
 		if t.stopped {
 			errs = append(errs, t.detach())
 		} else if err == nil {
-			tracer.stragglers = true
+			f.tracer.stragglers = true
 		}
 	}
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -13,8 +14,10 @@ type Remote interface {
 	PID() int
 	// Area is the scratch memory for one table with its data.
 	Area() (addr uint64, size int)
-	// Execute writes mem to the start of the area, executes the count entries at its start, and reads mem back.
-	Execute(mem []byte, count int) error
+	// Begin writes mem to the start of the area, and lets the task execute the count entries at its start.
+	Begin(mem []byte, count int) error
+	// End waits until it has done so, and reads mem back.
+	End(mem []byte) error
 }
 
 // Layout of a table entry, in 8-byte words: number, six arguments, and two addresses to which the result is stored.
@@ -32,7 +35,8 @@ type Batch struct {
 	remote  Remote
 	calls   []*Result
 	buffers []*Buffer
-	size    int // of all buffers, each aligned to 16
+	size    int    // of all buffers, each aligned to 16
+	mem     []byte // what is being executed
 }
 
 // Result is what a call returned, valid after Run.
@@ -153,34 +157,70 @@ func (r *Result) Value() int64 { return r.value }
 
 // Run executes the calls in order and empties the batch. All of them are executed, whatever fails; the error is that of the
 // first Must that failed.
-func (b *Batch) Run() error {
-	calls, buffers := b.calls, b.buffers
+func (b *Batch) Run() error { return RunAll([]*Batch{b}) }
+
+// RunAll is Run for batches of different tasks, which execute them at the same time.
+func RunAll(batches []*Batch) error {
+	return beginAll(batches, (*Batch).start, (*Batch).finish)
+}
+
+// beginAll calls begin for each, and then finish for each that has begun, whatever fails: tasks are woken together, and waited for together.
+func beginAll[T any](list []T, begin, finish func(T) error) error {
+	var failed error
+	begun := 0
+	for begun < len(list) && failed == nil {
+		if failed = begin(list[begun]); failed == nil {
+			begun++
+		}
+	}
+	for _, one := range list[:begun] {
+		failed = cmp.Or(failed, finish(one))
+	}
+	return failed
+}
+
+func (b *Batch) start() error {
 	mem, err := b.encode()
-	b.calls, b.buffers, b.size = nil, nil, 0
-	if err != nil || len(calls) == 0 {
+	if err != nil || len(b.calls) == 0 {
+		b.empty()
 		return err
 	}
-	if err := b.remote.Execute(mem, len(calls)); err != nil {
+	b.mem = mem
+	if err := b.remote.Begin(mem, len(b.calls)); err != nil {
+		b.empty()
 		return err
 	}
-	base := len(calls) * entrySize
-	for _, buf := range buffers {
-		copy(buf.Data, mem[base+buf.offset:])
+	return nil
+}
+
+func (b *Batch) finish() error {
+	defer b.empty()
+	if len(b.calls) == 0 {
+		return nil
 	}
-	for i, r := range calls {
+	if err := b.remote.End(b.mem); err != nil {
+		return err
+	}
+	base := len(b.calls) * entrySize
+	for _, buf := range b.buffers {
+		copy(buf.Data, b.mem[base+buf.offset:])
+	}
+	for i, r := range b.calls {
 		at := chainSlot{i, 0}
 		if len(r.chain) == 2 || r.store != 0 && len(r.chain) == 1 {
 			at = r.chain[len(r.chain)-1]
 		}
-		r.value = int64(binary.LittleEndian.Uint64(mem[at.offset():]))
+		r.value = int64(binary.LittleEndian.Uint64(b.mem[at.offset():]))
 	}
-	for _, r := range calls {
+	for _, r := range b.calls {
 		if r.must && r.Err() != nil {
 			return fmt.Errorf("pid %d: %s: %w", b.remote.PID(), r.name, r.Err())
 		}
 	}
 	return nil
 }
+
+func (b *Batch) empty() { b.calls, b.buffers, b.size, b.mem = nil, nil, 0, nil }
 
 func (s chainSlot) offset() int { return s.call*entrySize + s.word*8 }
 

@@ -25,6 +25,7 @@ type codeSpace struct {
 	start, end uint64 // of the [vdso] mapping
 	tail       uint64 // 0: not looked at yet
 	records    []*Injection
+	hole       procfs.Mapping // the largest, where areas are mapped
 }
 
 // find notes where the vdso is mapped.
@@ -84,7 +85,7 @@ func (p *Process) prepare() error {
 			return fmt.Errorf("%v: write to the [vdso] at %#x: %w", p, tail, err)
 		}
 	}
-	c.tail, c.records = tail, make([]*Injection, count)
+	c.tail, c.records, c.hole = tail, make([]*Injection, count), p.largestHole()
 	return nil
 }
 
@@ -102,14 +103,22 @@ func (c *codeSpace) take(i *Injection) (slot int, err error) {
 	return 0, errFull
 }
 
-// areaAddr is where the area of the injection with the given slot goes: the middle of the largest hole, far from everything that
-// grows, like the heap and stacks, and adjacent to nothing, so that the kernel does not merge it with a neighbour.
-func (p *Process) areaAddr(slot int, size uint64) (uint64, error) {
+// room is how many records are free.
+func (c *codeSpace) room() (n int) {
+	for _, user := range c.records {
+		if user == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// largestHole finds the largest range of free addresses.
+func (p *Process) largestHole() (best procfs.Mapping) {
 	const (
 		lowest  = 1 << 20
 		highest = 0x7ffffffff000 // TASK_SIZE with four-level page tables
 	)
-	var best procfs.Mapping
 	end := uint64(lowest)
 	for i := range p.Maps {
 		m := &p.Maps[i]
@@ -121,9 +130,16 @@ func (p *Process) areaAddr(slot int, size uint64) (uint64, error) {
 	if highest > end && highest-end > best.Size() {
 		best.Start, best.End = end, highest
 	}
-	stride := 2 * maxArea
-	if size > maxArea || best.Size() < uint64(4*stride*len(p.vdso.records)) {
+	return best
+}
+
+// areaAddr is where the area of the injection with the given slot goes: the middle of the largest hole, far from everything that
+// grows, like the heap and stacks, and adjacent to nothing, so that the kernel does not merge it with a neighbour.
+func (p *Process) areaAddr(slot int, size uint64) (uint64, error) {
+	const stride = 2 * maxArea
+	hole := &p.vdso.hole
+	if size > maxArea || hole.Size() < uint64(4*stride*len(p.vdso.records)) {
 		return 0, fmt.Errorf("%v: no free addresses for an area of %d bytes: %w", p, size, kernel.ENOMEM)
 	}
-	return (best.Start+best.Size()/2)&^(pageSize-1) + uint64(slot*stride), nil
+	return (hole.Start+hole.Size()/2)&^(pageSize-1) + uint64(slot*stride), nil
 }

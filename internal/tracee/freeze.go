@@ -51,14 +51,15 @@ func (t *Tracer) Freeze(ctx context.Context, roots []int) (*Frozen, error) {
 // attempt freezes once, or leaves everything as it was.
 func (t *Tracer) attempt(ctx context.Context, roots []int, infos []ProcessInfo) (*Frozen, error) {
 	hints := restartHints(infos)
-	f := &Frozen{tasks: map[int]*Task{}, processes: map[int]*Process{}}
+	f := &Frozen{tasks: map[int]*Task{}, processes: map[int]*Process{}, tracer: t}
+	t.Hasten()
 	err := f.seizeAll(ctx, roots)
 	if err == nil {
 		crashPoint("all stopped")
 		err = f.settle(ctx, hints, infos)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.release(t))
+		return nil, errors.Join(err, f.release())
 	}
 	crashPoint("frozen")
 	return f, nil

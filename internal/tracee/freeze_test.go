@@ -402,6 +402,7 @@ func TestRestartableSequenceIsAborted(t *testing.T) {
 	defer tracer.Close()
 	moved := 0
 	for range 40 {
+		time.Sleep(time.Millisecond) // it shares a processor with the tracer, which may come first
 		f := freeze(t, tracer, pid)
 		task := f.Processes[0].Tasks[0]
 		before := aborts()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kup-project/kup/internal/kernel"
 )
@@ -31,33 +32,62 @@ type Injection struct {
 // Inject opens an injection into a frozen thread, with an area of at least size bytes. The thread's own state is untouched at any
 // time, memory below its stack pointer included.
 func (t *Task) Inject(size int) (*Injection, error) {
-	p := t.process
-	switch {
-	case t.Exited:
-		return nil, fmt.Errorf("%v has exited: nothing can be executed in it", t)
-	case t.injection != nil:
-		return nil, fmt.Errorf("%v: an injection is open already", t)
-	}
-	if err := p.prepare(); err != nil {
-		return nil, err
-	}
-	sig, err := t.stopSignal()
+	opened, err := InjectAll([]*Task{t}, func(*Task) int { return size })
 	if err != nil {
 		return nil, err
 	}
-	i := &Injection{task: t}
-	if i.slot, err = p.vdso.take(i); err != nil {
-		return nil, fmt.Errorf("%v: %w", t, err)
-	}
-	if err := i.open(size, sig); err != nil {
-		p.vdso.records[i.slot] = nil
-		return nil, err
-	}
-	t.injection = i
-	return i, nil
+	return opened[0], nil
 }
 
-func (i *Injection) open(size int, sig kernel.Signal) error {
+// InjectAll is Inject for several threads, which enter at the same time. After an error none is open.
+func InjectAll(tasks []*Task, size func(*Task) int) ([]*Injection, error) {
+	all := make([]*Injection, 0, len(tasks))
+	for _, t := range tasks {
+		all = append(all, &Injection{task: t})
+	}
+	err := beginAll(all, func(i *Injection) error { return i.enter(size(i.task)) }, (*Injection).entered)
+	if err != nil {
+		return nil, errors.Join(err, CloseAll(all))
+	}
+	return all, nil
+}
+
+// Room is how many further injections can be open in the process at the same time.
+func (p *Process) Room() (int, error) {
+	if err := p.prepare(); err != nil {
+		return 0, err
+	}
+	return p.vdso.room(), nil
+}
+
+// enter sends the thread on its way to the first stop.
+func (i *Injection) enter(size int) error {
+	t := i.task
+	p := t.process
+	switch {
+	case t.Exited:
+		return fmt.Errorf("%v has exited: nothing can be executed in it", t)
+	case t.injection != nil:
+		return fmt.Errorf("%v: an injection is open already", t)
+	}
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	sig, err := t.stopSignal()
+	if err != nil {
+		return err
+	}
+	if i.slot, err = p.vdso.take(i); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	if err := i.send(size, sig); err != nil {
+		p.vdso.records[i.slot] = nil
+		return err
+	}
+	return nil
+}
+
+func (i *Injection) send(size int, sig kernel.Signal) error {
 	t := i.task
 	i.room = max(cleanupSize, size/2)
 	length := (areaTable + size + i.room + pageSize - 1) &^ (pageSize - 1)
@@ -82,31 +112,48 @@ func (i *Injection) open(size int, sig kernel.Signal) error {
 		return i.died(err)
 	}
 	crashPoint("mask set")
-	if err := i.resume(); err != nil {
+	return i.resume()
+}
+
+// entered waits for the first stop.
+func (i *Injection) entered() error {
+	t := i.task
+	err := i.await()
+	if err == nil {
+		crashPoint("area mapped")
+		var regs kernel.Regs
+		if regs, err = kernel.PtraceGetRegs(t.TID); err != nil {
+			err = i.died(err)
+		} else if regs.R13 != i.record.area {
+			err = errors.Join(i.unmapped(kernel.Errno(-int64(regs.R13))), i.goHome())
+		}
+	}
+	if err != nil {
+		t.process.vdso.records[i.slot] = nil
 		return err
 	}
-	crashPoint("area mapped")
-	if regs, err = kernel.PtraceGetRegs(t.TID); err != nil {
-		return i.died(err)
-	}
-	if regs.R13 != addr {
-		if err := i.goHome(); err != nil {
-			return err
-		}
-		errno := kernel.Errno(-int64(regs.R13))
-		return fmt.Errorf("%v: map %d bytes in it: %w; raise its limits for address space and locked memory, or the system's for memory", t, length, errno)
-	}
+	t.injection = i
 	return nil
 }
 
-// resume lets the thread run to its next stop.
+func (i *Injection) unmapped(errno kernel.Errno) error {
+	return fmt.Errorf("%v: map %d bytes in it: %w; raise its limits for address space and locked memory, or the system's for memory",
+		i.task, i.record.length, errno)
+}
+
+// resume lets the thread run.
 func (i *Injection) resume() error {
+	if err := kernel.PtraceCont(i.task.TID, 0); err != nil {
+		return i.died(err)
+	}
+	crashPoint("running")
+	return nil
+}
+
+// await waits for the next stop of a thread that runs.
+func (i *Injection) await() error {
 	t := i.task
 	for {
-		if err := kernel.PtraceCont(t.TID, 0); err != nil {
-			return i.died(err)
-		}
-		crashPoint("running")
 		_, status, err := kernel.Wait(t.TID, false)
 		if err != nil {
 			return fmt.Errorf("%v: wait: %w", t, err)
@@ -126,6 +173,9 @@ func (i *Injection) resume() error {
 			t.process.held = true // it cannot be blocked; it is sent again at the end
 		default:
 			return fmt.Errorf("%v: unexpected %v while kup was working on it", t, sig)
+		}
+		if err := i.resume(); err != nil {
+			return err
 		}
 	}
 }
@@ -166,8 +216,8 @@ func (i *Injection) Area() (addr uint64, size int) { return i.record.area + area
 // Extent is the whole of what the injection has mapped in the target, which is not the target's own.
 func (i *Injection) Extent() (addr, size uint64) { return i.record.area, uint64(i.record.length) }
 
-// Execute executes a table, see Remote. If kup dies after the thread has begun, the thread executes it to its end and then goes home.
-func (i *Injection) Execute(mem []byte, count int) error {
+// Begin starts to execute a table, see Remote. If kup dies after that, the thread executes it to its end and then goes home.
+func (i *Injection) Begin(mem []byte, count int) error {
 	t := i.task
 	if t.injection != i {
 		return fmt.Errorf("%v: the injection is closed", t)
@@ -180,10 +230,16 @@ func (i *Injection) Execute(mem []byte, count int) error {
 		return err
 	}
 	crashPoint("batch ready")
+	return i.resume()
+}
+
+// End waits until a table is executed, see Remote.
+func (i *Injection) End(mem []byte) error {
+	t := i.task
 	head := areaTable - areaCount
 	result := make([]byte, head+len(mem))
 	for {
-		if err := i.resume(); err != nil {
+		if err := i.await(); err != nil {
 			return err
 		}
 		crashPoint("batch executed")
@@ -195,6 +251,9 @@ func (i *Injection) Execute(mem []byte, count int) error {
 			return nil
 		}
 		// The stop came from somebody else's signal.
+		if err := i.resume(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -227,9 +286,11 @@ func (c *cleanup) Area() (addr uint64, size int) {
 	return c.injection.record.area + uint64(c.offset()), c.injection.room
 }
 
+func (c *cleanup) End([]byte) error { return nil }
+
 func (c *cleanup) offset() int { return int(c.injection.record.length) - c.injection.room }
 
-func (c *cleanup) Execute(mem []byte, count int) error {
+func (c *cleanup) Begin(mem []byte, count int) error {
 	i := c.injection
 	if err := i.poke(areaCleanN, 0); err != nil {
 		return err
@@ -250,14 +311,29 @@ func (c *cleanup) Execute(mem []byte, count int) error {
 }
 
 // Close executes the clean-up, removes the area and puts the thread back to where it was frozen.
-func (i *Injection) Close() error {
-	t := i.task
-	if t.injection != i {
-		return nil
+func (i *Injection) Close() error { return CloseAll([]*Injection{i}) }
+
+// CloseAll is Close for injections into several threads, which go home at the same time. Those that are not open are left out.
+func CloseAll(all []*Injection) error {
+	open := slices.DeleteFunc(slices.Clone(all), func(i *Injection) bool { return i.task.injection != i })
+	var errs []error
+	for len(open) > 0 {
+		n := 0
+		errs = append(errs, beginAll(open, func(i *Injection) error {
+			n++
+			i.task.injection = nil
+			return i.resume()
+		}, (*Injection).left))
+		open = open[n:] // behind one that failed
 	}
-	t.injection = nil
+	return errors.Join(errs...)
+}
+
+// left waits for the last stop.
+func (i *Injection) left() error {
+	t := i.task
 	for home := t.process.vdso.blob() + blobHome; ; {
-		if err := i.resume(); err != nil {
+		if err := i.await(); err != nil {
 			return err
 		}
 		regs, err := kernel.PtraceGetRegs(t.TID)
@@ -266,6 +342,9 @@ func (i *Injection) Close() error {
 		}
 		if regs.Rip == home {
 			break
+		}
+		if err := i.resume(); err != nil {
+			return err
 		}
 	}
 	crashPoint("area gone")

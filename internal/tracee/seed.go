@@ -124,17 +124,23 @@ func (s *Seed) TID() int { return s.tid }
 // Area is where tables of system calls stand in the seed's memory.
 func (s *Seed) Area() (addr uint64, size int) { return s.area + codeSize, s.size }
 
-// Execute runs a table, see Remote.
-func (s *Seed) Execute(mem []byte, count int) error {
+// Begin starts to execute a table, see Remote.
+func (s *Seed) Begin(mem []byte, count int) error {
 	table, _ := s.Area()
 	if err := kernel.WriteMemory(s.tid, table, mem); err != nil {
 		return err
 	}
 	r := s.regs
 	setLoop(&r, s.area, table, count)
-	if err := s.runToTrap(&r); err != nil {
+	return s.run(&r)
+}
+
+// End waits until a table is executed, see Remote.
+func (s *Seed) End(mem []byte) error {
+	if err := s.awaitStop(); err != nil {
 		return err
 	}
+	table, _ := s.Area()
 	return kernel.ReadMemory(s.tid, table, mem)
 }
 
@@ -144,16 +150,7 @@ func (s *Seed) Leave(b *Batch) error {
 	if err != nil {
 		return err
 	}
-	table, _ := s.Area()
-	if err := kernel.WriteMemory(s.tid, table, mem); err != nil {
-		return err
-	}
-	r := s.regs
-	setLoop(&r, s.area, table, b.Len())
-	if err := kernel.PtraceSetRegs(s.tid, &r); err != nil {
-		return err
-	}
-	if err := kernel.PtraceCont(s.tid, 0); err != nil {
+	if err := s.Begin(mem, b.Len()); err != nil {
 		return err
 	}
 	return s.awaitEnd()
@@ -187,13 +184,21 @@ func (s *Seed) DieOf(sig kernel.Signal) error {
 
 // runToTrap continues the seed with the given registers to its int3.
 func (s *Seed) runToTrap(r *kernel.Regs) error {
+	if err := s.run(r); err != nil {
+		return err
+	}
+	return s.awaitStop()
+}
+
+// run continues the seed with the given registers.
+func (s *Seed) run(r *kernel.Regs) error {
 	if err := kernel.PtraceSetRegs(s.tid, r); err != nil {
 		return fmt.Errorf("seed %d: set registers: %w", s.tid, err)
 	}
 	if err := kernel.PtraceCont(s.tid, 0); err != nil {
 		return fmt.Errorf("seed %d: continue: %w", s.tid, err)
 	}
-	return s.awaitStop()
+	return nil
 }
 
 // awaitStop waits until the seed stops at its trap, or for the first time.

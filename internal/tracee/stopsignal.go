@@ -20,15 +20,17 @@ func (t *Task) stopSignal() (kernel.Signal, error) {
 	if err := p.dispositions(); err != nil {
 		return 0, err
 	}
+	free := p.ignore &^ signalBit(kernel.SIGCONT)
+	// One that the thread does not block is best: another of them that arrives meanwhile would be ignored anyway.
+	if sig, ok := choose(free &^ t.SigMask); ok {
+		return sig, nil
+	}
 	pending, err := t.pending()
 	if err != nil {
 		return 0, err
 	}
-	// One that the thread does not block is best: another of them that arrives meanwhile would be ignored anyway.
-	for _, set := range []uint64{p.ignore &^ t.SigMask, p.ignore &^ pending} {
-		if sig, ok := choose(set &^ signalBit(kernel.SIGCONT)); ok {
-			return sig, nil
-		}
+	if sig, ok := choose(free &^ pending); ok {
+		return sig, nil
 	}
 	if p.ignore&signalBit(kernel.SIGCONT) == 0 || p.Stopped || pending&signalBit(kernel.SIGCONT) != 0 {
 		return 0, p.refuseSignals()

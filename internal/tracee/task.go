@@ -14,6 +14,7 @@ type Frozen struct {
 
 	tasks     map[int]*Task    // by TID, without exited ones
 	processes map[int]*Process // by PID, everything that was met
+	tracer    *Tracer
 }
 
 // Process is a frozen process.

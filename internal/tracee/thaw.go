@@ -12,6 +12,7 @@ import (
 // Thaw closes the open injections and lets every thread run on as if nothing had happened; stopped processes stay stopped. It goes on
 // after an error, so that as much as possible runs.
 func (f *Frozen) Thaw() error {
+	defer f.tracer.Relax()
 	var errs []error
 	for _, p := range f.Processes {
 		for _, t := range p.Tasks {
@@ -87,6 +88,7 @@ const (
 // Kill ends all processes. Not one instruction of theirs is executed any more, so that clean-ups of open injections are not either. It returns when
 // they are gone, or zombies of a living parent that is not kup.
 func (f *Frozen) Kill() error {
+	defer f.tracer.Relax()
 	var errs []error
 	for _, p := range f.Processes {
 		if err := kernel.Kill(p.PID, kernel.SIGKILL); err != nil && !errors.Is(err, kernel.ESRCH) {
