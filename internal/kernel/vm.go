@@ -40,6 +40,33 @@ func transfer(nr uintptr, pid int, addr uint64, buf []byte) error {
 	return nil
 }
 
+// MemoryRange is [Start, End) of a process's addresses.
+type MemoryRange struct{ Start, End uint64 }
+
+// GatherMemory is ReadMemory for several ranges, which fill buf one after the other.
+func GatherMemory(pid int, ranges []MemoryRange, buf []byte) error {
+	const most = 1024 // IOV_MAX, include/uapi/linux/uio.h
+	var remote [most]unix.RemoteIovec
+	for len(ranges) > 0 {
+		n, size := min(len(ranges), most), 0
+		for i, r := range ranges[:n] {
+			remote[i] = unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.End - r.Start)}
+			size += remote[i].Len
+		}
+		local := unix.Iovec{Base: &buf[0], Len: uint64(size)}
+		got, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1,
+			uintptr(unsafe.Pointer(&remote)), uintptr(n), 0)
+		if e == 0 && int(got) < size {
+			e = unix.EFAULT
+		}
+		if e != 0 {
+			return fmt.Errorf("memory of pid %d, %d ranges from %#x: %w", pid, n, ranges[0].Start, e)
+		}
+		ranges, buf = ranges[n:], buf[size:]
+	}
+	return nil
+}
+
 // PeekMemory is ReadMemory through /proc/PID/mem, which also reads pages that the process itself may not (PROT_NONE,
 // protection keys).
 func PeekMemory(pid int, addr uint64, buf []byte) error {

@@ -186,8 +186,19 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 		}
 		defer f.Close()
 	}
+	var small, large []image.Extent
+	for _, e := range f.Runs(c.left[p.PID], chunk) {
+		if e.End-e.Start <= smallRun {
+			small = append(small, e)
+		} else {
+			large = append(large, e)
+		}
+	}
 	read := reader(p)
-	return inParallel(f.Runs(c.left[p.PID], chunk), func(e image.Extent) error {
+	if err := dumpSmall(p.PID, f, small, read, moved); err != nil {
+		return err
+	}
+	return inParallel(large, func(e image.Extent) error {
 		mem, err := f.Map(e)
 		if err != nil {
 			return err
@@ -199,6 +210,45 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 		moved(int64(len(mem)))
 		return nil
 	})
+}
+
+// What is at most smallRun bytes long is copied through a buffer of gathered bytes, which costs less than a mapping of the file each.
+const (
+	smallRun = 64 << 10
+	gathered = 1 << 20
+)
+
+// dumpSmall copies many small runs of pages.
+func dumpSmall(pid int, f *foam.File, runs []image.Extent, read func(uint64, []byte) error, moved func(bytes int64)) error {
+	buf := make([]byte, min(foam.Extents(runs).Total(), gathered))
+	for len(runs) > 0 {
+		var ranges []kernel.MemoryRange
+		size := uint64(0)
+		for _, e := range runs {
+			if size+e.End-e.Start > gathered {
+				break
+			}
+			size += e.End - e.Start
+			ranges = append(ranges, kernel.MemoryRange(e))
+		}
+		together := kernel.GatherMemory(pid, ranges, buf) == nil
+		rest := buf
+		for _, e := range runs[:len(ranges)] {
+			part := rest[:e.End-e.Start]
+			rest = rest[len(part):]
+			if !together {
+				if err := read(e.Start, part); err != nil {
+					return err
+				}
+			}
+			if _, err := f.WriteAt(part, e.Start); err != nil {
+				return err
+			}
+		}
+		moved(int64(size))
+		runs = runs[len(ranges):]
+	}
+	return nil
 }
 
 // Compare reads every page of a frozen process again and compares it with what its FOAM holds.
