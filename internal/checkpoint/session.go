@@ -50,7 +50,6 @@ type Session struct {
 	tracer  *tracee.Tracer
 	report  Report
 	began   time.Time
-	froze   time.Time
 
 	writer     *image.Writer
 	state      *image.State
@@ -125,7 +124,6 @@ func (s *Session) Freeze(ctx context.Context) error {
 func (s *Session) freezeSettled(ctx context.Context) (err error) {
 	const tries = 20
 	for try := 1; ; try++ {
-		s.froze = time.Now()
 		if s.frozen, err = s.tracer.Freeze(ctx, []int{s.options.Root}); err != nil {
 			return err
 		}
@@ -244,9 +242,10 @@ func (s *Session) Thaw() error {
 	return s.timed("thaw", func() error {
 		// First, lest the application's own requests be dropped.
 		unlocked := s.unlockRequests()
+		since := s.frozen.Since
 		err := s.frozen.Thaw()
 		s.frozen = nil
-		s.report.Frozen = report.Duration(time.Since(s.froze))
+		s.report.Frozen = report.Duration(time.Since(since))
 		return errors.Join(unlocked, err, s.releaseSockets())
 	})
 }
@@ -259,9 +258,10 @@ func (s *Session) Kill() error {
 		if err != nil {
 			return errors.Join(err, image.Remove(s.writer.Dir()))
 		}
+		since := s.frozen.Since
 		err = s.frozen.Kill()
 		s.frozen = nil
-		s.report.Frozen = report.Duration(time.Since(s.froze))
+		s.report.Frozen = report.Duration(time.Since(since))
 		return errors.Join(err, s.releaseSockets(), ending.Close())
 	})
 }

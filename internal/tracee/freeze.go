@@ -140,6 +140,9 @@ func (f *Frozen) seizeProcess(pid int) (p *Process, fresh []*Task, err error) {
 		task := f.tasks[tid]
 		if task == nil {
 			task = &Task{TID: tid, PID: pid, process: p}
+			if f.Since.IsZero() {
+				f.Since = time.Now()
+			}
 			if err := task.seize(); errors.Is(err, errGone) {
 				continue
 			} else if err != nil {

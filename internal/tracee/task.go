@@ -3,6 +3,7 @@ package tracee
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
@@ -11,6 +12,7 @@ import (
 // Frozen is a set of process trees of which no thread runs.
 type Frozen struct {
 	Processes []*Process // parents before children, zombies included
+	Since     time.Time  // when the first thread was asked to stop
 
 	tasks     map[int]*Task    // by TID, without exited ones
 	processes map[int]*Process // by PID, everything that was met
