@@ -49,10 +49,8 @@ func (r *restorer) threadsAll() error {
 		if err := task.Timers(p, s); err != nil {
 			return err
 		}
-		for i, seed := range r.threads[p.PID] {
-			if err := task.RebuildThread(&p.Threads[i], seed); err != nil {
-				return err
-			}
+		if err := task.RebuildThreads(p, r.threads[p.PID]); err != nil {
+			return err
 		}
 		if err := task.Last(p, r.threads[p.PID]); err != nil {
 			return err

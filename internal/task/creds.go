@@ -10,17 +10,12 @@ import (
 	"github.com/kup-project/kup/internal/tracee"
 )
 
-// credentials takes the seed from kup's credentials to the thread's. While the user IDs change, NO_SETUID_FIXUP keeps the
+// credentials takes the seed from kup's credentials, now, to the thread's. While the user IDs change, NO_SETUID_FIXUP keeps the
 // capabilities, which are dropped last.
-func credentials(t *image.Thread, s *tracee.Seed) error {
-	now, err := procfs.ReadStatus(s.TID())
-	if err != nil {
-		return err
-	}
+func credentials(t *image.Thread, b *tracee.Batch, now *procfs.Status) error {
 	if missing := t.Creds.Permitted &^ now.CapPermitted; missing != 0 {
 		return fmt.Errorf("thread %d had capabilities %#x that kup lacks, so it cannot give them back; run kup with them", t.TID, missing)
 	}
-	b := tracee.NewBatch(s)
 	for capability := range 64 {
 		if bit := uint64(1) << capability; now.CapBounding&bit != 0 && t.Creds.Bounding&bit == 0 {
 			b.Must("drop a capability from the bounding set", kernel.SysPrctl, kernel.PrCapBSetDrop, capability, 0, 0, 0)
@@ -40,7 +35,7 @@ func credentials(t *image.Thread, s *tracee.Seed) error {
 		b.Must("set no_new_privs", kernel.SysPrctl, kernel.PrSetNoNewPrivs, 1, 0, 0, 0)
 	}
 	b.Must("set the capabilities", kernel.SysCapset, capHeader(b), capData(b, t.Creds.Effective, t.Creds.Permitted, t.Creds.Inheritable))
-	return b.Run()
+	return nil
 }
 
 func setIDs(b *tracee.Batch, c *image.Creds) {

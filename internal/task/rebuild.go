@@ -13,7 +13,7 @@ import (
 )
 
 // The order of a rebuild, for each process: RebuildProcess while it has one thread (directories, signal actions: what was queued while
-// it was built is flushed), then its threads are cloned, then Limits and Timers, then RebuildThread for each, which ends with the
+// it was built is flushed), then its threads are cloned, then Limits and Timers, then RebuildThreads, which ends with the
 // credentials, since all before them may need privileges, and Queue, which puts pending signals back.
 
 // RebuildProcess gives the first thread of a seed what all threads share.
@@ -148,9 +148,23 @@ func createTimer(s *tracee.Seed, t image.PosixTimer) error {
 	return fmt.Errorf("pid %d: no timer with ID %d could be made", s.PID(), t.ID)
 }
 
-// RebuildThread gives a seed what each thread has of its own.
-func RebuildThread(t *image.Thread, s *tracee.Seed) error {
-	b := tracee.NewBatch(s)
+// RebuildThreads gives the seeds of a process, which still have kup's credentials, what each thread has of its own.
+func RebuildThreads(p *image.Process, seeds []*tracee.Seed) error {
+	now, err := procfs.ReadStatus(p.PID)
+	if err != nil {
+		return err
+	}
+	batches := make([]*tracee.Batch, len(seeds))
+	for i, s := range seeds {
+		batches[i] = tracee.NewBatch(s)
+		if err := rebuildThread(&p.Threads[i], batches[i], &now); err != nil {
+			return err
+		}
+	}
+	return tracee.RunAll(batches)
+}
+
+func rebuildThread(t *image.Thread, b *tracee.Batch, now *procfs.Status) error {
 	b.Must("set the name", kernel.SysPrctl, kernel.PrSetName, b.String(t.Comm))
 	b.Must("set the personality", kernel.SysPersonality, t.Personality)
 	b.Must("set the thread ID address", kernel.SysSetTidAddress, t.ClearTID)
@@ -172,10 +186,7 @@ func RebuildThread(t *image.Thread, s *tracee.Seed) error {
 		b.Must("set the MCE policy", kernel.SysPrctl, kernel.PrMCEKill, kernel.PrMCEKillSet, t.MCEKill, 0, 0)
 	}
 	scheduling(b, t)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	return credentials(t, s)
+	return credentials(t, b, now)
 }
 
 func scheduling(b *tracee.Batch, t *image.Thread) {

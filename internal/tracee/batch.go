@@ -14,10 +14,10 @@ type Remote interface {
 	PID() int
 	// Area is the scratch memory for one table with its data.
 	Area() (addr uint64, size int)
-	// Begin writes mem to the start of the area, and lets the task execute the count entries at its start.
-	Begin(mem []byte, count int) error
+	// Begin writes mem to an address in the area, and lets the task execute the count entries at its start.
+	Begin(at uint64, mem []byte, count int) error
 	// End waits until it has done so, and reads mem back.
-	End(mem []byte) error
+	End(at uint64, mem []byte) error
 }
 
 // Layout of a table entry, in 8-byte words: number, six arguments, and two addresses to which the result is stored.
@@ -36,7 +36,8 @@ type Batch struct {
 	calls   []*Result
 	buffers []*Buffer
 	size    int    // of all buffers, each aligned to 16
-	mem     []byte // what is being executed
+	at      uint64 // where in the area it is being executed ...
+	mem     []byte // ... and what
 }
 
 // Result is what a call returned, valid after Run.
@@ -159,9 +160,49 @@ func (r *Result) Value() int64 { return r.value }
 // first Must that failed.
 func (b *Batch) Run() error { return RunAll([]*Batch{b}) }
 
-// RunAll is Run for batches of different tasks, which execute them at the same time.
+// RunAll is Run for batches of different tasks, which execute them at the same time. Those of tasks that share an area, as seeds of one process do, stand
+// in it one behind the other, as many as there is room for.
 func RunAll(batches []*Batch) error {
-	return beginAll(batches, (*Batch).start, (*Batch).finish)
+	for len(batches) > 0 {
+		n, err := place(batches)
+		if err != nil {
+			return err
+		}
+		if err := beginAll(batches[:n], (*Batch).start, (*Batch).finish); err != nil {
+			return err
+		}
+		batches = batches[n:]
+	}
+	return nil
+}
+
+// place gives the first batches, at least one, their places in their areas.
+func place(batches []*Batch) (n int, err error) {
+	type area struct {
+		pid  int
+		addr uint64
+	}
+	used := map[area]int{}
+	busy := map[Remote]bool{}
+	for n, b := range batches {
+		if busy[b.remote] {
+			return n, nil // a task executes one at a time
+		}
+		busy[b.remote] = true
+		addr, size := b.remote.Area()
+		key := area{b.remote.PID(), addr}
+		need := len(b.calls)*entrySize + b.size
+		switch {
+		case used[key]+need <= size:
+		case n > 0:
+			return n, nil
+		default:
+			return 0, fmt.Errorf("%d system calls with %d bytes of data do not fit into an area of %d bytes", len(b.calls), b.size, size)
+		}
+		b.at = addr + uint64(used[key])
+		used[key] += need
+	}
+	return len(batches), nil
 }
 
 // beginAll calls begin for each, and then finish for each that has begun, whatever fails: tasks are woken together, and waited for together.
@@ -186,7 +227,7 @@ func (b *Batch) start() error {
 		return err
 	}
 	b.mem = mem
-	if err := b.remote.Begin(mem, len(b.calls)); err != nil {
+	if err := b.remote.Begin(b.at, mem, len(b.calls)); err != nil {
 		b.empty()
 		return err
 	}
@@ -198,7 +239,7 @@ func (b *Batch) finish() error {
 	if len(b.calls) == 0 {
 		return nil
 	}
-	if err := b.remote.End(b.mem); err != nil {
+	if err := b.remote.End(b.at, b.mem); err != nil {
 		return err
 	}
 	base := len(b.calls) * entrySize
@@ -226,11 +267,8 @@ func (s chainSlot) offset() int { return s.call*entrySize + s.word*8 }
 
 // encode lays out the table and its data as they will stand in the area.
 func (b *Batch) encode() ([]byte, error) {
-	addr, size := b.remote.Area()
+	addr := b.at
 	base := len(b.calls) * entrySize
-	if base+b.size > size {
-		return nil, fmt.Errorf("%d system calls with %d bytes of data do not fit into an area of %d bytes", len(b.calls), b.size, size)
-	}
 	mem := make([]byte, base+b.size)
 	for _, buf := range b.buffers {
 		copy(mem[base+buf.offset:], buf.Data)

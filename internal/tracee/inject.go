@@ -217,12 +217,12 @@ func (i *Injection) Area() (addr uint64, size int) { return i.record.area + area
 func (i *Injection) Extent() (addr, size uint64) { return i.record.area, uint64(i.record.length) }
 
 // Begin starts to execute a table, see Remote. If kup dies after that, the thread executes it to its end and then goes home.
-func (i *Injection) Begin(mem []byte, count int) error {
+func (i *Injection) Begin(at uint64, mem []byte, count int) error {
 	t := i.task
 	if t.injection != i {
 		return fmt.Errorf("%v: the injection is closed", t)
 	}
-	if err := kernel.WriteMemory(t.TID, i.record.area+areaTable, mem); err != nil {
+	if err := kernel.WriteMemory(t.TID, at, mem); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
 	crashPoint("table written")
@@ -234,7 +234,7 @@ func (i *Injection) Begin(mem []byte, count int) error {
 }
 
 // End waits until a table is executed, see Remote.
-func (i *Injection) End(mem []byte) error {
+func (i *Injection) End(at uint64, mem []byte) error {
 	t := i.task
 	head := areaTable - areaCount
 	result := make([]byte, head+len(mem))
@@ -286,17 +286,16 @@ func (c *cleanup) Area() (addr uint64, size int) {
 	return c.injection.record.area + uint64(c.offset()), c.injection.room
 }
 
-func (c *cleanup) End([]byte) error { return nil }
+func (c *cleanup) End(uint64, []byte) error { return nil }
 
 func (c *cleanup) offset() int { return int(c.injection.record.length) - c.injection.room }
 
-func (c *cleanup) Begin(mem []byte, count int) error {
+func (c *cleanup) Begin(at uint64, mem []byte, count int) error {
 	i := c.injection
 	if err := i.poke(areaCleanN, 0); err != nil {
 		return err
 	}
-	addr, _ := c.Area()
-	if err := kernel.WriteMemory(i.task.TID, addr, mem); err != nil {
+	if err := kernel.WriteMemory(i.task.TID, at, mem); err != nil {
 		return fmt.Errorf("%v: %w", i.task, err)
 	}
 	if err := i.poke(areaCleanAt, uint64(c.offset())); err != nil {

@@ -125,32 +125,29 @@ func (s *Seed) TID() int { return s.tid }
 func (s *Seed) Area() (addr uint64, size int) { return s.area + codeSize, s.size }
 
 // Begin starts to execute a table, see Remote.
-func (s *Seed) Begin(mem []byte, count int) error {
-	table, _ := s.Area()
-	if err := kernel.WriteMemory(s.tid, table, mem); err != nil {
+func (s *Seed) Begin(at uint64, mem []byte, count int) error {
+	if err := kernel.WriteMemory(s.tid, at, mem); err != nil {
 		return err
 	}
 	r := s.regs
-	setLoop(&r, s.area, table, count)
+	setLoop(&r, s.area, at, count)
 	return s.run(&r)
 }
 
 // End waits until a table is executed, see Remote.
-func (s *Seed) End(mem []byte) error {
+func (s *Seed) End(at uint64, mem []byte) error {
 	if err := s.awaitStop(); err != nil {
 		return err
 	}
-	table, _ := s.Area()
-	return kernel.ReadMemory(s.tid, table, mem)
+	return kernel.ReadMemory(s.tid, at, mem)
 }
 
 // Leave executes a table whose last call ends the seed, and reaps it for the tracer. Its real parent still finds a zombie.
 func (s *Seed) Leave(b *Batch) error {
-	mem, err := b.encode()
-	if err != nil {
+	if _, err := place([]*Batch{b}); err != nil {
 		return err
 	}
-	if err := s.Begin(mem, b.Len()); err != nil {
+	if err := b.start(); err != nil {
 		return err
 	}
 	return s.awaitEnd()
