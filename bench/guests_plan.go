@@ -12,10 +12,10 @@ type variant struct {
 
 // The names are those of "Instant OS Updates via Userspace Checkpoint-and-Restart" (USENIX ATC 2016).
 var (
-	basic       = variant{"basic", "disk", []string{"--no-precopy"}, nil}
-	incremental = variant{"incremental", "disk", nil, nil}
-	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, []string{"--on-demand"}}
-	foam        = variant{"FOAM", "disk", nil, []string{"--on-demand"}}
+	basic       = variant{"basic", "disk", []string{"--no-precopy"}, []string{"--eager"}}
+	incremental = variant{"incremental", "disk", nil, []string{"--eager"}}
+	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, nil}
+	foam        = variant{"FOAM", "disk", nil, nil}
 
 	variants = []variant{basic, incremental, onDemand, foam}
 )

@@ -89,12 +89,12 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 		"two requests of a connection.\n\n", guestMemoryMB, r.Kernel, r.Processors, r.Processor, connections, itemBytes, think)
 	b.WriteString("| | pre-copy | restore |\n|---|---|---|\n")
 	for _, v := range variants {
-		precopy, restore := "yes", "eager"
+		precopy, restore := "yes", "on demand"
 		if slices.Contains(v.update, "--no-precopy") {
 			precopy = "no"
 		}
-		if slices.Contains(v.boot, "--on-demand") {
-			restore = "on demand"
+		if slices.Contains(v.boot, "--eager") {
+			restore = "eager"
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", v.name, precopy, restore)
 	}

@@ -9,7 +9,7 @@
 //
 //	kup.data=/dev/vda          a disk with an ext4 file system, mounted at /data
 //	kup.net=ADDRESS/BITS,...   what network-up gives to eth0
-//	kup.boot=OPTION,...        options for kup boot, as --on-demand
+//	kup.boot=OPTION,...        options for kup boot, as --eager
 //
 // Its marks on the console, each with the seconds since the kernel started, read "kup-guest: WHAT uptime=2.31".
 package main
