@@ -8,9 +8,13 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
+
+// chunk is how much one worker moves at a time, bytes: large enough that setting up is cheap, small enough to share.
+const chunk = 16 << 20
 
 // Capture collects the address spaces of frozen processes and the memory they share.
 type Capture struct {
@@ -198,7 +202,7 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 	if err := dumpSmall(p.PID, f, small, read, moved); err != nil {
 		return err
 	}
-	return inParallel(large, func(e image.Extent) error {
+	return parallel.Each(large, func(e image.Extent) error {
 		mem, err := f.Map(e)
 		if err != nil {
 			return err
@@ -259,7 +263,7 @@ func (c *Capture) Compare(p *image.Process) error {
 	}
 	defer f.Close()
 	read := reader(p)
-	return inParallel(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
+	return parallel.Each(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
 		stored, err := f.Map(e)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/tracee"
 )
@@ -109,7 +110,7 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	for i, e := range runs {
 		index[e] = i
 	}
-	err = inParallel(runs, func(e image.Extent) error {
+	err = parallel.Each(runs, func(e image.Extent) error {
 		mem, err := p.file.Map(e)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -289,7 +290,7 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 			writable[e] = v.Prot&kernel.ProtWrite != 0
 		}
 	}
-	return inParallel(work, func(e image.Extent) error {
+	return parallel.Each(work, func(e image.Extent) error {
 		from, err := f.Map(e)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -143,7 +144,7 @@ func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 		return fmt.Errorf("shared memory %d: %w", m.ID, err)
 	}
 	m.FOAM.Extents = extents
-	return inParallel(to.Runs(extents, chunk), func(e image.Extent) error {
+	return parallel.Each(to.Runs(extents, chunk), func(e image.Extent) error {
 		mem, err := to.Map(e)
 		if err != nil {
 			return err

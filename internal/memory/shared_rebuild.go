@@ -9,6 +9,7 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
 // ErrSegmentTaken says that a System V segment's key or id belongs to somebody else now.
@@ -171,7 +172,7 @@ func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64))
 		return err
 	}
 	defer from.Close()
-	return inParallel(from.Runs(m.FOAM.Extents, chunk), func(e image.Extent) error {
+	return parallel.Each(from.Runs(m.FOAM.Extents, chunk), func(e image.Extent) error {
 		mem, err := from.Map(e)
 		if err != nil {
 			return err

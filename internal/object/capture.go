@@ -28,6 +28,7 @@ type Capture struct {
 	captured    []captured    // one per open file description
 	files       map[*Descriptor]*image.OpenFile
 	mounts      map[int]bool // ids of the mounts that kup sees
+	network     uint64       // inode of kup's own network namespace, 0 until asked for
 	outside     holders      // filled when asked for
 	pipes       map[inode]*pipeEnds
 	sockets     heldSockets

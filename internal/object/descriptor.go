@@ -3,10 +3,12 @@ package object
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -79,18 +81,19 @@ func readTable(pid int, running bool) ([]*Descriptor, error) {
 	if err != nil && !(running && procfs.Gone(err)) {
 		return nil, fmt.Errorf("pid %d (%s): descriptors: %w", pid, stat.Comm, err)
 	}
-	table := make([]*Descriptor, 0, len(numbers))
-	for _, fd := range numbers {
-		d, err := readDescriptor(pid, fd, stat.Comm)
-		if running && vanished(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		table = append(table, d)
+	table := make([]*Descriptor, len(numbers))
+	places := make([]int, len(numbers))
+	for i := range places {
+		places[i] = i
 	}
-	return table, nil
+	err = parallel.Each(places, func(i int) (err error) {
+		table[i], err = readDescriptor(pid, numbers[i], stat.Comm)
+		if running && vanished(err) {
+			return nil
+		}
+		return err
+	})
+	return slices.DeleteFunc(table, func(d *Descriptor) bool { return d == nil }), err
 }
 
 // vanished reports whether a descriptor was closed, or its process ended, while it was read. An incomplete fdinfo is the same:

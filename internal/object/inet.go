@@ -59,7 +59,7 @@ func checkSocket(c *Capture, d *Descriptor) error {
 	if err := checkAlone(c, d); err != nil {
 		return err
 	}
-	ours, err := kernel.StatPath(procfs.Path(os.Getpid(), "ns/net"))
+	ours, err := c.ownNetwork()
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func checkSocket(c *Capture, d *Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("%s: network namespace of the socket: %w", d, err)
 	}
-	if its != ours.Ino {
+	if its != ours {
 		return refuse.Errorf("%s is a socket of another network namespace, which kup cannot checkpoint; run kup in that namespace", d)
 	}
 	program, err := kernel.Filter(d.File)
@@ -80,6 +80,18 @@ func checkSocket(c *Capture, d *Descriptor) error {
 		return refuse.Errorf("%s: a packet filter is attached to the socket (SO_ATTACH_FILTER), which kup cannot checkpoint; detach it", d)
 	}
 	return nil
+}
+
+// ownNetwork is the inode number of kup's own network namespace, asked for once.
+func (c *Capture) ownNetwork() (uint64, error) {
+	if c.network == 0 {
+		ours, err := kernel.StatPath(procfs.Path(os.Getpid(), "ns/net"))
+		if err != nil {
+			return 0, err
+		}
+		c.network = ours.Ino
+	}
+	return c.network, nil
 }
 
 // The filters that capture attaches.

@@ -24,7 +24,7 @@ func captureTCP(c *Capture, d *Descriptor, f *image.OpenFile) error {
 	if err := c.readTCP(h); err != nil {
 		return fmt.Errorf("%s: %w", d, err)
 	}
-	return nil
+	return h.captureOptions()
 }
 
 // readTCP makes a socket deaf and reads it.
@@ -67,8 +67,15 @@ func (c *Capture) readTCP(h *heldSocket) (err error) {
 			return err
 		}
 	}
-	s.Options, err = captureTCPOptions(fd, s)
-	return err
+	return nil
+}
+
+// captureOptions completes what readTCP has read.
+func (h *heldSocket) captureOptions() (err error) {
+	if h.tcp.Options, err = captureTCPOptions(h.fd, h.tcp); err != nil {
+		return fmt.Errorf("%s: %w", h.name, err)
+	}
+	return nil
 }
 
 func captureTCPOptions(fd int, s *image.TCPSocket) ([]image.SocketOption, error) {

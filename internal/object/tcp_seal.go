@@ -6,6 +6,7 @@ import (
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
 // heldSockets are kup's own duplicates of captured TCP and UDP sockets, kept until the application was thawed or killed.
@@ -37,17 +38,23 @@ func (c *Capture) hold(d *Descriptor, s *image.TCPSocket) (*heldSocket, error) {
 // CaptureNetwork completes the state with connections and datagrams. It is called after everything else was captured, so that
 // it reads what came in meanwhile: that need not be sent again.
 func (c *Capture) CaptureNetwork() error {
+	var read []*heldSocket
 	for _, h := range c.sockets.held {
 		var err error
 		switch {
 		case h.udp != nil:
 			err = readUDP(h)
 		case h.tcp.State != image.TCPListen:
+			read = append(read, h)
 			err = c.readTCP(h)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.name, err)
 		}
+	}
+	// Options are most of what there is to ask, and can be asked of several at once.
+	if err := parallel.Each(read, (*heldSocket).captureOptions); err != nil {
+		return err
 	}
 	return c.unchanged()
 }
