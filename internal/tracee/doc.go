@@ -10,7 +10,8 @@
 //     heals itself: the injected code holds the way home and takes it when no tracer answers.
 //   - A Seed is a task under construction during restore. It is ours, it dies with us (PTRACE_O_EXITKILL), and it executes
 //     system calls by a plain loop that ends in int3.
-//   - A Batch is a table of system calls for either of them, executed with one stop.
+//   - A Batch is a table of system calls for either of them, executed with one stop. What is to be done in many tasks is begun in all of them and then
+//     waited for (InjectAll, RunAll, CloseAll): waking a thread and being woken by it costs more than what it does meanwhile.
 //
 // # An injection
 //
