@@ -16,13 +16,21 @@ const (
 	plotFrom, plotTo = -30, 45
 )
 
+// plot draws everything for which there are enough figures.
 func (r *UpdateResults) plot(out string) error {
+	r.drawn = nil
 	for _, draw := range []func(string) error{r.plotThroughput, r.plotDowntime, r.plotWrites, r.plotParts, r.plotFrozen} {
 		if err := draw(out); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// save writes a plot, and remembers that it is there.
+func (r *UpdateResults) save(p *plot.Plot, out, name string) error {
+	r.drawn = append(r.drawn, name)
+	return save(p, out, name)
 }
 
 // compared are the updates with the most memory, in which variants are compared.
@@ -71,7 +79,7 @@ func (r *UpdateResults) plotThroughput(out string) error {
 	}
 	p.X.Min, p.X.Max, p.Y.Min = plotFrom, plotTo, 0
 	p.Y.Max *= 1.3 // room for the legend
-	return save(p, out, "update-throughput")
+	return r.save(p, out, "update-throughput")
 }
 
 // plotDowntime draws the downtime by the size of the memory.
@@ -97,7 +105,7 @@ func (r *UpdateResults) plotDowntime(out string) error {
 		return err
 	}
 	p.Y.Min = 0
-	return save(p, out, "update-downtime")
+	return r.save(p, out, "update-downtime")
 }
 
 // plotWrites draws downtime and its first part by how much the clients write.
@@ -125,7 +133,7 @@ func (r *UpdateResults) plotWrites(out string) error {
 	}
 	p.Y.Min = 0
 	p.Y.Max *= 1.3
-	return save(p, out, "update-writes")
+	return r.save(p, out, "update-writes")
 }
 
 // plotParts draws what the downtime consists of.
@@ -169,7 +177,7 @@ func (r *UpdateResults) plotStacks(out, file, title string, parts []string, of [
 		return err
 	}
 	p.Y.Max *= 1.5 // room for the legend
-	return save(p, out, file)
+	return r.save(p, out, file)
 }
 
 func seconds(d report.Duration) float64 { return time.Duration(d).Seconds() }

@@ -15,13 +15,15 @@ type UpdateResults struct {
 	Origin
 	Runs    int      `json:"runs"` // of each
 	Updates []Update `json:"updates"`
+
+	drawn []string // names of plots
 }
 
 const updateFile = "update.json"
 
 func newUpdateResults(runs int, updates []Update) (*UpdateResults, error) {
 	origin, err := newOrigin()
-	return &UpdateResults{origin, runs, updates}, err
+	return &UpdateResults{Origin: origin, Runs: runs, Updates: updates}, err
 }
 
 // write puts numbers, tables and plots into a folder.
@@ -34,10 +36,10 @@ func (r *UpdateResults) write(out string) error {
 
 // show makes tables and plots of the numbers.
 func (r *UpdateResults) show(out string) error {
-	if err := os.WriteFile(filepath.Join(out, "update.md"), []byte(r.tables()), 0o644); err != nil {
+	if err := r.plot(out); err != nil {
 		return err
 	}
-	return r.plot(out)
+	return os.WriteFile(filepath.Join(out, "update.md"), []byte(r.tables()), 0o644)
 }
 
 // frozenSteps are the parts of the time from freeze to jump. All updates have the same ones.
@@ -73,6 +75,13 @@ func (r *UpdateResults) tables() string {
 	return b.String()
 }
 
+// picture shows a plot if there is one.
+func (r *UpdateResults) picture(b *strings.Builder, name string) {
+	if slices.Contains(r.drawn, name) {
+		fmt.Fprintf(b, "\n![%s](%s.svg)\n", name, name)
+	}
+}
+
 func (r *UpdateResults) introduce(b *strings.Builder) {
 	b.WriteString("# Changes of the kernel under load\n\n")
 	if len(r.Updates) > 0 {
@@ -98,7 +107,7 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", v.name, precopy, restore)
 	}
-	b.WriteString("\n![throughput](update-throughput.svg)\n")
+	r.picture(b, "update-throughput")
 }
 
 func (r *UpdateResults) tableOfParts(b *strings.Builder) {
@@ -113,7 +122,9 @@ func (r *UpdateResults) tableOfParts(b *strings.Builder) {
 		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
 			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), seconds(u.All), filled)
 	}
-	b.WriteString("\n![by memory](update-downtime.svg)\n\n![parts](update-parts.svg)\n\n![by writes](update-writes.svg)\n")
+	r.picture(b, "update-downtime")
+	r.picture(b, "update-parts")
+	r.picture(b, "update-writes")
 }
 
 func (r *UpdateResults) tableOfFrozen(b *strings.Builder) {
@@ -134,7 +145,7 @@ func (r *UpdateResults) tableOfFrozen(b *strings.Builder) {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n![frozen](update-frozen.svg)\n")
+	r.picture(b, "update-frozen")
 }
 
 func (r *UpdateResults) tableOfPrecopy(b *strings.Builder) {

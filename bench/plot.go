@@ -61,6 +61,7 @@ func addStacks(p *plot.Plot, names, parts []string, of []plotter.Values) error {
 		p.Legend.Add(parts[i], bars)
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	return nil
 }
 
