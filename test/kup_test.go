@@ -20,9 +20,9 @@ const (
 	exitFailed     = 1
 	exitUsage      = 2
 	exitRefused    = 3
-	exitUnusable   = 4 // the image is not acceptable
-	exitConflict   = 5 // a pid or an address is taken
-	kupTimeout     = 60 * time.Second
+	exitUnusable   = 4               // the image is not acceptable
+	exitConflict   = 5               // a pid or an address is taken
+	kupTimeout     = 3 * time.Minute // only what hangs reaches it, whatever else the machine has to do
 	checkpointsRow = 3
 	retries        = 5
 )
