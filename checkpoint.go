@@ -19,6 +19,7 @@ type CheckpointOptions struct {
 	Dir          string        // of the image, which must not exist; empty: below State, where it replaces the application's older ones
 	LeaveRunning bool          // do not end the application
 	Precopy      bool          // copy memory while the application runs, so that the freeze only copies what was written since
+	Fork         bool          // stop the application only for a fork(2), and copy memory from the copy; with LeaveRunning, without Precopy
 	Rounds       int           // of pre-copy, at most; 0 for a sensible number
 	MaxTime      time.Duration // of pre-copy; 0 for a sensible time
 	Paranoid     bool          // compare every page with its copy before the application runs on or is ended
@@ -81,7 +82,7 @@ func (o CheckpointOptions) checkpoint(ctx context.Context, store *app.Store, ima
 		return nil, err
 	}
 	options := checkpoint.Options{
-		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress,
+		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Fork: o.Fork, Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress,
 	}
 	if o.Precopy {
 		options.Precopy = &checkpoint.PrecopyOptions{Rounds: o.Rounds, MaxTime: o.MaxTime}

@@ -20,24 +20,28 @@ const kills = 250
 // TestApplicationSurvivesKillOfKup kills kup at a random instant of a checkpoint, again and again. Each time the
 // application must look as before, and every thread of it must go on.
 func TestApplicationSurvivesKillOfKup(t *testing.T) {
-	t.Run("C", func(t *testing.T) {
-		p := start(t, buildC(t, "task/survivor"))
-		p.waitReady(t)
-		surviveKills(t, p)
-	})
-	t.Run("Go", func(t *testing.T) {
-		p := newProgram(t)
-		p.env = []string{"STEADY=1"}
-		p.launch(t, buildGo(t, "golang"), p.path("log"), p.path("finish"))
-		p.waitReady(t)
-		time.Sleep(3 * time.Second) // the heap finds its size
-		surviveKills(t, p)
-	})
+	for name, flags := range map[string][]string{"frozen": nil, "forked": {"--fork"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("C", func(t *testing.T) {
+				p := start(t, buildC(t, "task/survivor"))
+				p.waitReady(t)
+				surviveKills(t, p, flags...)
+			})
+			t.Run("Go", func(t *testing.T) {
+				p := newProgram(t)
+				p.env = []string{"STEADY=1"}
+				p.launch(t, buildGo(t, "golang"), p.path("log"), p.path("finish"))
+				p.waitReady(t)
+				time.Sleep(3 * time.Second) // the heap finds its size
+				surviveKills(t, p, flags...)
+			})
+		})
+	}
 }
 
-func surviveKills(t *testing.T, p *program) {
+func surviveKills(t *testing.T, p *program, flags ...string) {
 	t.Helper()
-	longest := checkpointTime(t, p)
+	longest := checkpointTime(t, p, flags...)
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("a checkpoint takes %v; kills at random instants within, seed %d", longest, seed)
@@ -54,7 +58,7 @@ func surviveKills(t *testing.T, p *program) {
 		delay := time.Duration(random.Int64N(int64(longest)))
 		image := p.image(t)
 		// The window follows the time that a checkpoint takes now, so that kills hit all of it.
-		if killKup(t, p, image, delay) {
+		if killKup(t, p, image, delay, flags...) {
 			killed++
 			longest += longest / 100
 		} else {
@@ -65,6 +69,7 @@ func surviveKills(t *testing.T, p *program) {
 		}
 		p.goesOn(t, fmt.Sprintf("kill %d after %v", n, delay))
 		sameAs(t, before, tree(p.pid))
+		noHolders(t, p)
 		if n%10 == 0 {
 			neverHalf(t, image)
 		}

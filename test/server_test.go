@@ -105,6 +105,7 @@ type client struct {
 	r        *bufio.Reader
 	w        *bufio.Writer
 	versions []atomic.Int64 // of its keys, as last sent
+	written  []int          // keys in the order of their new versions
 	done     atomic.Int64   // operations
 	err      error
 }
@@ -196,6 +197,27 @@ func (c *client) put(n int) error {
 	return c.setDone(c.r)
 }
 
+// fetch asks for the value of a key.
+func (c *client) fetch(n int) ([]byte, error) {
+	c.get(c.w, c.key(n))
+	if err := c.w.Flush(); err != nil {
+		return nil, err
+	}
+	return c.value(c.r)
+}
+
+// version tells which version of a key a value is, and that it is whole.
+func (c *client) version(n int, value []byte) (int64, error) {
+	if len(value) != loadValueSize {
+		return 0, fmt.Errorf("value of %s, expected %d bytes, got %d", c.key(n), loadValueSize, len(value))
+	}
+	version := int64(binary.LittleEndian.Uint64(value))
+	if !bytes.Equal(value, c.content(n, version)) {
+		return 0, fmt.Errorf("value of %s at version %d is not what was sent", c.key(n), version)
+	}
+	return version, nil
+}
+
 // check verifies that a key has its last version.
 func (c *client) check(n int) error {
 	now := c.versions[n].Load()
@@ -204,25 +226,15 @@ func (c *client) check(n int) error {
 
 // checkBetween verifies that a key has one of some versions.
 func (c *client) checkBetween(n int, oldest, newest int64) error {
-	c.get(c.w, c.key(n))
-	if err := c.w.Flush(); err != nil {
-		return err
-	}
-	got, err := c.value(c.r)
+	value, err := c.fetch(n)
 	if err != nil {
 		return err
 	}
-	if len(got) != loadValueSize {
-		return fmt.Errorf("value of %s, expected %d bytes, got %d", c.key(n), loadValueSize, len(got))
+	version, err := c.version(n, value)
+	if err == nil && (version < oldest || version > newest) {
+		err = fmt.Errorf("value of %s, expected version %d to %d, got %d", c.key(n), oldest, newest, version)
 	}
-	version := int64(binary.LittleEndian.Uint64(got))
-	if version < oldest || version > newest {
-		return fmt.Errorf("value of %s, expected version %d to %d, got %d", c.key(n), oldest, newest, version)
-	}
-	if !bytes.Equal(got, c.content(n, version)) {
-		return fmt.Errorf("value of %s at version %d is not what was sent", c.key(n), version)
-	}
-	return nil
+	return err
 }
 
 func (c *client) fillAll() {
@@ -244,6 +256,7 @@ func (c *client) work(over *atomic.Bool) {
 		n := random.IntN(len(c.versions))
 		if random.IntN(3) == 0 {
 			c.versions[n].Add(1)
+			c.written = append(c.written, n)
 			c.err = c.put(n)
 		} else {
 			c.err = c.check(n)

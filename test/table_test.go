@@ -31,6 +31,7 @@ var modes = []struct {
 }{
 	{"untouched", runUntouched},
 	{"continue", runContinue},
+	{"fork", runFork},
 	{"restore", func(t *testing.T, r row) { runRestore(t, r, 1) }},
 	{"demand", runOnDemand},
 	{"twice", func(t *testing.T, r row) { runRestore(t, r, 2) }},

@@ -25,6 +25,12 @@ func (c *command) tellCheckpoint(r *kup.Checkpointed) {
 			}
 		}
 	}
+	if f := r.Fork; f != nil {
+		c.say("forked: %s copied while the application ran on", size(uint64(f.Bytes)))
+		for _, p := range f.InFreeze {
+			c.say("pid %d was copied in the freeze: %s", p.PID, p.Why)
+		}
+	}
 	if c.verbose {
 		c.say("steps: %v", r.Steps)
 	}

@@ -26,7 +26,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // take copies ahead if asked to, freezes and captures the application, and completes the image. An application that goes on does so before the image is made
-// durable; one that ends does so after.
+// durable, and before memory that was forked off is copied; one that ends does so after.
 func (s *Session) take(ctx context.Context) error {
 	if s.options.Precopy != nil {
 		if err := s.Precopy(ctx, *s.options.Precopy); err != nil {
@@ -44,6 +44,9 @@ func (s *Session) take(ctx context.Context) error {
 	}
 	if s.options.LeaveRunning {
 		if err := s.Thaw(); err != nil {
+			return err
+		}
+		if err := s.DumpHeld(); err != nil {
 			return err
 		}
 		return s.Commit()

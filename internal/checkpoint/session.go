@@ -24,6 +24,7 @@ type Options struct {
 	LeaveRunning bool            // let the application go on, instead of ending it when the image is complete
 	Tool         string          // version of this program, for the manifest
 	Precopy      *PrecopyOptions // copy memory before the freeze; nil: only in it
+	Fork         bool            // copy memory after the freeze, from copies that the processes make by fork(2); with LeaveRunning, without Precopy
 	Paranoid     bool            // compare every page with its copy before the application runs on or is ended
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
@@ -41,6 +42,8 @@ type Report struct {
 	Steps     report.Steps    `json:"steps"`
 	// Precopy is nil if all memory was copied in the freeze.
 	Precopy *PrecopyReport `json:"precopy,omitempty"`
+	// Fork is nil unless memory was copied after the freeze.
+	Fork *ForkReport `json:"fork,omitempty"`
 }
 
 // Session is one checkpoint at work. Its methods are called in the order in which they stand here, by the goroutine that made the
@@ -56,6 +59,7 @@ type Session struct {
 	frozen     *tracee.Frozen
 	injections map[int]*tracee.Injection // into the first thread of each live process
 	memory     memory.Capture
+	holders    map[int]*tracee.Holder // of memory that is copied after the freeze, by process ID
 	objects    *object.Capture
 	requests   *netlock.Tentative // keeps requests from MPTCP sockets while the application is frozen; may be nil
 }
@@ -80,6 +84,9 @@ const threadArea = 4 << 10
 func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
+	}
+	if err := o.checkFork(); err != nil {
+		return nil, err
 	}
 	s := &Session{options: o, tracer: tracer, began: time.Now(), state: &image.State{}, injections: map[int]*tracee.Injection{}}
 	if err := s.timed("check", s.checkSettled); err != nil {
@@ -146,48 +153,54 @@ func (s *Session) freezeSettled(ctx context.Context) (err error) {
 	}
 }
 
-// Capture takes the state and the memory of the frozen application.
+// Capture takes the state and the memory of the frozen application. With Options.Fork, DumpHeld takes most of the memory later.
 func (s *Session) Capture() error {
 	for _, step := range []struct {
-		name string
-		do   func() error
+		name   string
+		do     func() error
+		wanted bool
 	}{
-		{"processes", s.captureProcesses},
-		{"mappings", s.captureMappings},
-		{"objects", s.captureObjects},
-		{"pages", s.dump},
-		{"network", s.captureNetwork},
+		{"processes", s.captureProcesses, true},
+		{"mappings", s.captureMappings, true},
+		{"fork", s.fork, s.options.Fork},
+		{"objects", s.captureObjects, true},
+		{"pages", s.dump, true},
+		{"network", s.captureNetwork, true},
+		{"compare", s.compare, s.options.Paranoid},
 	} {
+		if !step.wanted {
+			continue
+		}
 		if err := s.timed(step.name, step.do); err != nil {
 			return err
 		}
 	}
-	if s.options.Paranoid {
-		return s.timed("compare", s.compare)
-	}
 	return nil
 }
 
-func (s *Session) compare() error {
+func (s *Session) compare() error { return s.eachLive(s.memory.Compare) }
+
+// eachLive calls do for each process that is no zombie.
+func (s *Session) eachLive(do func(*image.Process) error) error {
 	for i := range s.state.Processes {
-		if p := &s.state.Processes[i]; s.injections[p.PID] != nil {
-			if err := s.memory.Compare(p); err != nil {
-				return err
-			}
+		p := &s.state.Processes[i]
+		if s.injections[p.PID] == nil {
+			continue
+		}
+		if err := do(p); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (s *Session) captureMappings() error {
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
-		if in := s.injections[p.PID]; in != nil {
-			start, size := in.Extent()
-			if err := s.memory.AddressSpace(p, start, size); err != nil {
-				return err
-			}
-		}
+	err := s.eachLive(func(p *image.Process) error {
+		start, size := s.injections[p.PID].Extent()
+		return s.memory.AddressSpace(p, start, size)
+	})
+	if err != nil {
+		return err
 	}
 	return s.memory.CheckShared()
 }
@@ -206,34 +219,46 @@ func (s *Session) dump() error {
 		return err
 	}
 	total := int64(0)
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
+	err := s.eachLive(func(p *image.Process) error {
+		err := s.memory.FindPages(p)
 		total += s.memory.Left(p)
-		s.report.Bytes += p.Memory.FOAM.Stored()
-		s.report.Skipped += memory.Private(p) - p.Memory.FOAM.Stored()
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if s.report.Precopy != nil {
 		s.report.Precopy.Left = total
 	}
 	moved := progress(func(n int64) { s.options.Progress("pages", n, max(n, total)) })
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
-		if s.injections[p.PID] == nil {
-			continue
-		}
+	err = s.eachLive(func(p *image.Process) error {
 		if err := s.memory.Dump(p, moved); err != nil {
 			return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	err := s.memory.DumpShared(moved)
+	return s.memory.DumpShared(moved)
+}
+
+// countStored tells how much memory the image holds.
+func (s *Session) countStored() {
+	s.report.Bytes, s.report.Skipped = 0, 0
+	for i := range s.state.Processes {
+		p := &s.state.Processes[i]
+		s.report.Bytes += p.Memory.FOAM.Stored()
+		s.report.Skipped += memory.Private(p) - p.Memory.FOAM.Stored()
+	}
 	for _, m := range s.state.Memories {
 		s.report.Bytes += m.FOAM.Stored()
 	}
-	return err
 }
 
 // Commit makes the image complete and durable: from here on it can be restored.
 func (s *Session) Commit() error {
+	s.countStored()
 	return s.timed("commit", func() error { return s.writer.Commit(s.state, s.options.Tool) })
 }
 
@@ -299,7 +324,10 @@ func (s *Session) Abort() error {
 }
 
 // Close lets go of what the session holds besides the application.
-func (s *Session) Close() { s.memory.Close() }
+func (s *Session) Close() {
+	s.releaseHolders()
+	s.memory.Close()
+}
 
 func (s *Session) timed(name string, do func() error) error {
 	s.options.Progress(name, 0, 0)

@@ -18,6 +18,13 @@ const (
 	CloneAsThread = CloneVM | CloneFS | CloneFiles | CloneSighand | CloneThread | CloneSysVSem
 )
 
+// Arguments of waitid(2), include/uapi/linux/wait.h.
+const (
+	WaitPID    = unix.P_PID
+	WaitExited = unix.WEXITED
+	WaitAll    = unix.WALL // also for children that end without a signal
+)
+
 // Signals that are handled by name, see signal(7).
 const (
 	SIGKILL  = unix.SIGKILL

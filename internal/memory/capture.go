@@ -1,14 +1,12 @@
 package memory
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
-	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -22,29 +20,22 @@ type Capture struct {
 	Path  func(name string) string // of a file in the image directory
 
 	Precopies map[int]*Precopy // by process ID
+	Holders   map[int]int      // by process ID: the copy made by fork that keeps what DumpHeld reads; see tracee.Holder
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
 
-	left   map[int]foam.Extents // what Dump has to copy of each process
+	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
+	open   map[int]*foam.File   // of processes with holders, between Dump and DumpHeld
 	shared map[inode]*sharedSource
 }
 
-// AddressSpace describes the mappings and pages of a frozen process. The scratch area of an injection, [skip, skip+n), is not
-// the process's own.
+// AddressSpace describes the mappings of a frozen process. The scratch area of an injection, [skip, skip+n), is not the process's own.
 func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 	all, lockFuture, err := c.frozenMappings(p.PID, skip, n)
 	if err != nil {
 		return err
 	}
-	finder, err := newPageFinder(p.PID)
-	if err != nil {
-		return err
-	}
-	defer finder.Close()
-	finder.before = c.placesBefore(p.PID)
 	p.Memory.LockFuture = lockFuture
-	var stored []image.Extent
-	var own ownPages
 	for i := range all {
 		v := &all[i]
 		if v.Kind == image.VMAShared {
@@ -52,42 +43,65 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 				return err
 			}
 		}
-		if hasOwnPages(&v.VMA) {
-			var here ownPages
-			if err := finder.own(v.Start, v.End, c.seen(p.PID), &here); err != nil {
-				return fmt.Errorf("pid %d: pages of mapping %x-%x: %w", p.PID, v.Start, v.End, err)
-			}
-			v.Guards = here.guards
-			if len(here.all) > 0 {
-				stored = append(stored, image.Extent{Start: v.Start, End: v.End})
-			}
-			own.all, own.written = append(own.all, here.all...), append(own.written, here.written...)
-		}
 		p.Memory.VMAs = append(p.Memory.VMAs, v.VMA)
-	}
-	if err := c.planFOAM(p, stored, own); err != nil {
-		return err
 	}
 	return c.layout(p)
 }
 
-// seen are the pages of a process that pre-copy may have protected against writing; nil without pre-copy.
-func (c *Capture) seen(pid int) foam.Extents {
-	if p := c.Precopies[pid]; p != nil {
-		return p.seen
+// FindPages finds the pages of a frozen process that AddressSpace has described, and lays out its FOAM. What a holder keeps is left to FindHeld.
+func (c *Capture) FindPages(p *image.Process) error {
+	held := c.Holders[p.PID] != 0
+	stored, own, err := findPages(p, p.PID, c.known(p.PID), func(v *image.VMA) bool { return !held || !forked(v) })
+	if err != nil {
+		return err
 	}
-	return nil
+	return c.planFOAM(p, stored, own)
 }
 
-// placesBefore are where the pages of a process were when pre-copy cleared their soft-dirty bits; nil if it did not.
-func (c *Capture) placesBefore(pid int) *places {
-	if p := c.Precopies[pid]; p != nil {
-		if s, ok := p.tracker.(*softDirty); ok {
-			s.places.rewind()
-			return &s.places
-		}
+// findPages finds the own pages of those mappings of a process that are wanted, in the address space of pid, and returns these mappings as far as
+// they have any.
+func findPages(p *image.Process, pid int, k known, wanted func(*image.VMA) bool) (stored []image.Extent, own ownPages, err error) {
+	finder, err := newPageFinder(pid)
+	if err != nil {
+		return nil, own, err
 	}
-	return nil
+	defer finder.Close()
+	finder.before = k.places
+	for i := range p.Memory.VMAs {
+		v := &p.Memory.VMAs[i]
+		if !hasOwnPages(v) || !wanted(v) {
+			continue
+		}
+		var here ownPages
+		if err := finder.own(v.Start, v.End, k.seen, &here); err != nil {
+			return nil, own, fmt.Errorf("pid %d: pages of mapping %x-%x: %w", p.PID, v.Start, v.End, err)
+		}
+		v.Guards = here.guards
+		if len(here.all) > 0 {
+			stored = append(stored, image.Extent{Start: v.Start, End: v.End})
+		}
+		own.all, own.written = append(own.all, here.all...), append(own.written, here.written...)
+	}
+	return stored, own, nil
+}
+
+// known is what pre-copy knows of the pages of a process; nothing without it.
+type known struct {
+	seen   foam.Extents // that it may have protected against writing
+	places *places      // where they were when it cleared their soft-dirty bits; nil if it did not
+}
+
+func (c *Capture) known(pid int) (k known) {
+	p := c.Precopies[pid]
+	if p == nil {
+		return k
+	}
+	k.seen = p.seen
+	if s, ok := p.tracker.(*softDirty); ok {
+		k.places = &s.places
+		k.places.rewind()
+	}
+	return k
 }
 
 // planFOAM lays the FOAM of a process out, or what pre-copy has made of it, and notes which pages are left to be copied.
@@ -173,123 +187,6 @@ func exeFile(pid int) (image.MapFile, error) {
 		return image.MapFile{}, refuse.Errorf("pid %d: its executable %s has been deleted or replaced; restart the application to pick up the new one", pid, path)
 	}
 	return image.MapFile{Path: path, Size: info.Size(), Mtime: info.ModTime().UnixNano()}, nil
-}
-
-// Left is how many bytes of a process Dump will copy.
-func (c *Capture) Left(p *image.Process) int64 { return int64(c.left[p.PID].Total()) }
-
-// Dump copies the pages of a process that AddressSpace described into its FOAM file, without those that pre-copy has brought there.
-func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
-	var f *foam.File
-	if precopy := c.Precopies[p.PID]; precopy != nil {
-		f = precopy.file
-	} else {
-		var err error
-		if f, err = foam.Create(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM.Windows); err != nil {
-			return err
-		}
-		defer f.Close()
-	}
-	var small, large []image.Extent
-	for _, e := range f.Runs(c.left[p.PID], chunk) {
-		if e.End-e.Start <= smallRun {
-			small = append(small, e)
-		} else {
-			large = append(large, e)
-		}
-	}
-	read := reader(p)
-	if err := dumpSmall(p.PID, f, small, read, moved); err != nil {
-		return err
-	}
-	return parallel.Each(large, func(e image.Extent) error {
-		mem, err := f.Map(e)
-		if err != nil {
-			return err
-		}
-		defer kernel.Unmap(mem)
-		if err := read(e.Start, mem); err != nil {
-			return err
-		}
-		moved(int64(len(mem)))
-		return nil
-	})
-}
-
-// What is at most smallRun bytes long is copied through a buffer of gathered bytes, which costs less than a mapping of the file each.
-const (
-	smallRun = 64 << 10
-	gathered = 1 << 20
-)
-
-// dumpSmall copies many small runs of pages.
-func dumpSmall(pid int, f *foam.File, runs []image.Extent, read func(uint64, []byte) error, moved func(bytes int64)) error {
-	buf := make([]byte, min(foam.Extents(runs).Total(), gathered))
-	for len(runs) > 0 {
-		var ranges []kernel.MemoryRange
-		size := uint64(0)
-		for _, e := range runs {
-			if size+e.End-e.Start > gathered {
-				break
-			}
-			size += e.End - e.Start
-			ranges = append(ranges, kernel.MemoryRange(e))
-		}
-		together := kernel.GatherMemory(pid, ranges, buf) == nil
-		rest := buf
-		for _, e := range runs[:len(ranges)] {
-			part := rest[:e.End-e.Start]
-			rest = rest[len(part):]
-			if !together {
-				if err := read(e.Start, part); err != nil {
-					return err
-				}
-			}
-			if _, err := f.WriteAt(part, e.Start); err != nil {
-				return err
-			}
-		}
-		moved(int64(size))
-		runs = runs[len(ranges):]
-	}
-	return nil
-}
-
-// Compare reads every page of a frozen process again and compares it with what its FOAM holds.
-func (c *Capture) Compare(p *image.Process) error {
-	f, err := foam.Open(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	read := reader(p)
-	return parallel.Each(f.Runs(p.Memory.FOAM.Extents, chunk), func(e image.Extent) error {
-		stored, err := f.Map(e)
-		if err != nil {
-			return err
-		}
-		defer f.Unmap(stored)
-		now := make([]byte, len(stored))
-		if err := read(e.Start, now); err != nil {
-			return err
-		}
-		for at := 0; at < len(now); at += kernel.PageSize {
-			if !bytes.Equal(now[at:at+kernel.PageSize], stored[at:at+kernel.PageSize]) {
-				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+uint64(at), p.Memory.FOAM.Name)
-			}
-		}
-		return nil
-	})
-}
-
-// reader chooses how to read a process's pages: those that it may not read itself only come through /proc/PID/mem.
-func reader(p *image.Process) func(addr uint64, buf []byte) error {
-	return func(addr uint64, buf []byte) error {
-		if err := kernel.ReadMemory(p.PID, addr, buf); err == nil {
-			return nil
-		}
-		return kernel.PeekMemory(p.PID, addr, buf)
-	}
 }
 
 // HostVDSO describes the [vdso] of the running kernel, from our own.

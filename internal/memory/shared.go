@@ -205,6 +205,10 @@ func (c *Capture) Close() {
 		p.stop()
 	}
 	c.Precopies = nil
+	for _, f := range c.open {
+		f.Close()
+	}
+	c.open = nil
 	for _, src := range c.shared {
 		src.file.Close()
 	}

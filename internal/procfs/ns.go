@@ -43,6 +43,20 @@ func ReadNamespaces(pid int) (map[string]string, error) {
 	return all, nil
 }
 
+// ForksIntoOwnPIDs reports whether a process's children are in its own PID namespace. They are not after unshare(CLONE_NEWPID) or setns(2): its next
+// child is the init of the new one.
+func ForksIntoOwnPIDs(pid int) (bool, error) {
+	own, err := os.Readlink(Path(pid, "ns/pid"))
+	if err != nil {
+		return false, err
+	}
+	children, err := os.Readlink(Path(pid, "ns/pid_for_children"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // one that has no process yet
+	}
+	return children == own, err
+}
+
 // TimeOffsets is what a process's time namespace adds to the clocks, in ns.
 type TimeOffsets struct{ Monotonic, Boottime int64 }
 

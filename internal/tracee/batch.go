@@ -101,6 +101,14 @@ func (b *Batch) Call(nr int, args ...any) *Result {
 	return r
 }
 
+// CallResult adds a system call whose number is what an earlier call returns. A negative number is no call: ENOSYS.
+func (b *Batch) CallResult(number *Result, args ...any) *Result {
+	number.chain = append(number.chain, chainSlot{len(b.calls), 0})
+	r := b.Call(0, args...)
+	r.words[0] = number
+	return r
+}
+
 // Must adds a system call whose failure makes Run fail, with what as the description of what was attempted.
 func (b *Batch) Must(what string, nr int, args ...any) *Result {
 	r := b.Call(nr, args...)

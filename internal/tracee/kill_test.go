@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -94,6 +95,11 @@ func workOn(p *Process) error {
 	if err != nil {
 		return err
 	}
+	holder, err := first.Fork()
+	if err != nil {
+		return err
+	}
+	holder.Release()
 	area, _ := first.Area()
 	extra := area&^(pageSize-1) + maxArea
 	undo := first.Cleanup()
@@ -252,7 +258,43 @@ func facts(t *testing.T, pid int) string {
 	}
 	b.Write(maps)
 	signalFacts(t, pid, &b)
+	fmt.Fprintln(&b, offspring(t, pid))
 	return b.String()
+}
+
+// offspring are the children of a process, zombies included, and the copies that kup has made of it.
+func offspring(t *testing.T, pid int) string {
+	t.Helper()
+	children, err := procfs.Children(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("children %v holders %v", children, holders(t, pid))
+}
+
+// holders lists the living copies that kup has made of a process. They have its arguments.
+func holders(t *testing.T, pid int) (found []int) {
+	t.Helper()
+	arguments, err := os.ReadFile(procfs.Path(pid, "cmdline"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		other, err := strconv.Atoi(entry.Name())
+		if err != nil || other == pid {
+			continue
+		}
+		st, err := procfs.ReadStat(other)
+		theirs, _ := os.ReadFile(procfs.Path(other, "cmdline"))
+		if err == nil && st.Comm == holderName && bytes.Equal(theirs, arguments) {
+			found = append(found, other)
+		}
+	}
+	return found
 }
 
 func signalFacts(t *testing.T, pid int, b *strings.Builder) {
@@ -291,7 +333,7 @@ func goFacts(t *testing.T, pid int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(&b, "%v ignored %x caught %x tracer %d", fds, st.SigIgnored, st.SigCaught, st.TracerPID)
+	fmt.Fprintf(&b, "%v ignored %x caught %x tracer %d %s", fds, st.SigIgnored, st.SigCaught, st.TracerPID, offspring(t, pid))
 	return b.String()
 }
 
@@ -301,6 +343,7 @@ const survivorParts = 11
 var steps = []string{
 	"seized", "all stopped", "frozen", "record written", "registers set", "mask set", "running", "area mapped", "table written", "batch ready",
 	"batch executed", "clean-up written", "clean-up armed", "area gone", "mask put back", "registers put back", "ready to run", "detached",
+	"forked", "first dies with kup", "first prepared", "holder born", "first ended", "first reaped",
 }
 
 func TestTargetSurvivesDeathAtEveryStep(t *testing.T) {

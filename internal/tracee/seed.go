@@ -19,8 +19,9 @@ const allSignalsButTrap = ^uint64(1 << (5 - 1))
 type Seed struct {
 	pid  int // of the process
 	tid  int
-	area uint64 // code page, then the table
-	size int    // of the table
+	code uint64 // of the loop that executes tables
+	area uint64 // where tables stand
+	size int    // of that
 	regs kernel.Regs
 	self *os.Process // the first seed only, which Go started
 }
@@ -94,8 +95,8 @@ func (s *Seed) settle(hole Hole) (err error) {
 	if err != nil {
 		return fmt.Errorf("map the area at %#x: %w", hole.Addr, err)
 	}
-	s.area, s.size = hole.Addr, hole.Size-codeSize
-	return kernel.PokeMemory(s.pid, s.area, tableLoop())
+	s.code, s.area, s.size = hole.Addr, table, hole.Size-codeSize
+	return kernel.PokeMemory(s.pid, s.code, tableLoop())
 }
 
 // one executes a single system call by the `syscall; int3` that stands at addr. It is for the time before there is an area.
@@ -122,7 +123,7 @@ func (s *Seed) PID() int { return s.pid }
 func (s *Seed) TID() int { return s.tid }
 
 // Area is where tables of system calls stand in the seed's memory.
-func (s *Seed) Area() (addr uint64, size int) { return s.area + codeSize, s.size }
+func (s *Seed) Area() (addr uint64, size int) { return s.area, s.size }
 
 // Begin starts to execute a table, see Remote.
 func (s *Seed) Begin(at uint64, mem []byte, count int) error {
@@ -130,7 +131,7 @@ func (s *Seed) Begin(at uint64, mem []byte, count int) error {
 		return err
 	}
 	r := s.regs
-	setLoop(&r, s.area, at, count)
+	setLoop(&r, s.code, at, count)
 	return s.run(&r)
 }
 
@@ -306,7 +307,7 @@ func (b *Batch) clone(o CloneOptions) *Result {
 
 // adopt waits for the first stop of a task that the seed has cloned.
 func (s *Seed) adopt(o CloneOptions, tid int) (*Seed, error) {
-	child := &Seed{pid: tid, tid: tid, area: s.area, size: s.size, regs: s.regs}
+	child := &Seed{pid: tid, tid: tid, code: s.code, area: s.area, size: s.size, regs: s.regs}
 	if o.Flags&kernel.CloneThread != 0 {
 		child.pid = s.pid
 	}
@@ -324,7 +325,7 @@ type Final struct {
 // execute tables after that.
 func (s *Seed) DropArea(addr uint64) error {
 	r := s.regs
-	setCall(&r, addr, kernel.SysMunmap, [6]uint64{s.area, uint64(s.size + codeSize)})
+	setCall(&r, addr, kernel.SysMunmap, [6]uint64{s.code, uint64(codeSize + s.size)})
 	if err := kernel.PtraceSetRegs(s.tid, &r); err != nil {
 		return err
 	}

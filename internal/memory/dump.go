@@ -1,0 +1,139 @@
+package memory
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/foam"
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
+)
+
+// Left is how many bytes of a process Dump will copy, or after FindHeld DumpHeld.
+func (c *Capture) Left(p *image.Process) int64 { return int64(c.left[p.PID].Total()) }
+
+// Dump copies the pages of a process that FindPages found into its FOAM file, without those that pre-copy has brought there.
+func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
+	if precopy := c.Precopies[p.PID]; precopy != nil {
+		return copyPages(precopy.file, c.left[p.PID], p.PID, moved)
+	}
+	f, err := foam.Create(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM.Windows)
+	if err != nil {
+		return err
+	}
+	if c.Holders[p.PID] == 0 {
+		defer f.Close()
+	} else {
+		if c.open == nil {
+			c.open = map[int]*foam.File{}
+		}
+		c.open[p.PID] = f
+	}
+	return copyPages(f, c.left[p.PID], p.PID, moved)
+}
+
+// What is at most smallRun bytes long is copied through a buffer of gathered bytes, which costs less than a mapping of the file each.
+const (
+	smallRun = 64 << 10
+	gathered = 1 << 20
+)
+
+// copyPages copies pages of a process into a FOAM file.
+func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
+	var small, large []image.Extent
+	for _, e := range f.Runs(pages, chunk) {
+		if e.End-e.Start <= smallRun {
+			small = append(small, e)
+		} else {
+			large = append(large, e)
+		}
+	}
+	if err := copySmall(f, small, pid, moved); err != nil {
+		return err
+	}
+	return parallel.Each(large, func(e image.Extent) error {
+		mem, err := f.Map(e)
+		if err != nil {
+			return err
+		}
+		defer kernel.Unmap(mem)
+		if err := readPages(pid, e.Start, mem); err != nil {
+			return err
+		}
+		moved(int64(len(mem)))
+		return nil
+	})
+}
+
+// copySmall copies many small runs of pages.
+func copySmall(f *foam.File, runs []image.Extent, pid int, moved func(bytes int64)) error {
+	buf := make([]byte, min(foam.Extents(runs).Total(), gathered))
+	for len(runs) > 0 {
+		var ranges []kernel.MemoryRange
+		size := uint64(0)
+		for _, e := range runs {
+			if size+e.End-e.Start > gathered {
+				break
+			}
+			size += e.End - e.Start
+			ranges = append(ranges, kernel.MemoryRange(e))
+		}
+		together := kernel.GatherMemory(pid, ranges, buf) == nil
+		rest := buf
+		for _, e := range runs[:len(ranges)] {
+			part := rest[:e.End-e.Start]
+			rest = rest[len(part):]
+			if !together {
+				if err := readPages(pid, e.Start, part); err != nil {
+					return err
+				}
+			}
+			if _, err := f.WriteAt(part, e.Start); err != nil {
+				return err
+			}
+		}
+		moved(int64(size))
+		runs = runs[len(ranges):]
+	}
+	return nil
+}
+
+// Compare reads every page of a frozen process that Dump has copied again, and compares it with what the process's FOAM holds.
+func (c *Capture) Compare(p *image.Process) error {
+	return c.compare(p, p.PID, p.Memory.FOAM.Extents)
+}
+
+// compare compares pages, as they are in the address space of pid, with what the FOAM of a process holds.
+func (c *Capture) compare(p *image.Process, pid int, pages foam.Extents) error {
+	f, err := foam.Open(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return parallel.Each(f.Runs(pages, chunk), func(e image.Extent) error {
+		stored, err := f.Map(e)
+		if err != nil {
+			return err
+		}
+		defer f.Unmap(stored)
+		now := make([]byte, len(stored))
+		if err := readPages(pid, e.Start, now); err != nil {
+			return err
+		}
+		for at := 0; at < len(now); at += kernel.PageSize {
+			if !bytes.Equal(now[at:at+kernel.PageSize], stored[at:at+kernel.PageSize]) {
+				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+uint64(at), p.Memory.FOAM.Name)
+			}
+		}
+		return nil
+	})
+}
+
+// readPages reads memory of a process: pages that it may not read itself only come through /proc/PID/mem.
+func readPages(pid int, addr uint64, buf []byte) error {
+	if err := kernel.ReadMemory(pid, addr, buf); err == nil {
+		return nil
+	}
+	return kernel.PeekMemory(pid, addr, buf)
+}
