@@ -23,6 +23,7 @@ type Measured struct {
 
 	StopCopy Checkpoint `json:"stop_copy"` // all memory copied in the freeze
 	Precopy  Checkpoint `json:"precopy"`   // only what was written since the last round
+	Forked   Checkpoint `json:"forked"`    // none: it is copied from a fork
 
 	Eager    Restore `json:"eager"`
 	OnDemand Restore `json:"on_demand"`
@@ -56,7 +57,7 @@ func (b *bench) measure(ctx context.Context, s subject, rounds int) (m Measured,
 		return m, err
 	}
 	m.Subject = s.name
-	var stopCopy, precopy []Checkpoint
+	var stopCopy, precopy, forked []Checkpoint
 	var eager, onDemand []Restore
 	for range rounds {
 		c, size, err := b.glance(ctx, a)
@@ -69,6 +70,10 @@ func (b *bench) measure(ctx context.Context, s subject, rounds int) (m Measured,
 			return m, err
 		}
 		precopy = append(precopy, c)
+		if c, _, err = b.glance(ctx, a, "--fork"); err != nil {
+			return m, err
+		}
+		forked = append(forked, c)
 		r, _, err := b.cycle(ctx, a, nil)
 		if err != nil {
 			return m, err
@@ -79,7 +84,7 @@ func (b *bench) measure(ctx context.Context, s subject, rounds int) (m Measured,
 		}
 		onDemand = append(onDemand, r)
 	}
-	m.StopCopy, m.Precopy = medianCheckpoint(stopCopy), medianCheckpoint(precopy)
+	m.StopCopy, m.Precopy, m.Forked = medianCheckpoint(stopCopy), medianCheckpoint(precopy), medianCheckpoint(forked)
 	m.Eager, m.OnDemand = medianRestore(eager), medianRestore(onDemand)
 	if a.check != nil {
 		err = a.check()

@@ -72,8 +72,8 @@ func (b *bench) precopy(ctx context.Context, r *Results, rounds int) (err error)
 // lines is a subject's figures for whoever watches the run.
 func (m Measured) lines() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "  %d MB; frozen %v, after pre-copy %v\n", m.Bytes>>20, m.StopCopy.Frozen, m.Precopy.Frozen)
-	fmt.Fprintf(&b, "    stop-and-copy: %v\n    pre-copy: %v\n", m.StopCopy.Steps, m.Precopy.Steps)
+	fmt.Fprintf(&b, "  %d MB; frozen %v, after pre-copy %v, for a fork %v\n", m.Bytes>>20, m.StopCopy.Frozen, m.Precopy.Frozen, m.Forked.Frozen)
+	fmt.Fprintf(&b, "    stop-and-copy: %v\n    pre-copy: %v\n    forked: %v\n", m.StopCopy.Steps, m.Precopy.Steps, m.Forked.Steps)
 	fmt.Fprintf(&b, "  eager: running %v, first answer %v\n    %v\n", m.Eager.Running, m.Eager.Answer, m.Eager.Steps)
 	fmt.Fprintf(&b, "  on demand: running %v, first answer %v, filled %v\n    %v\n", m.OnDemand.Running, m.OnDemand.Answer, m.OnDemand.Filled, m.OnDemand.Steps)
 	return b.String()
@@ -104,11 +104,11 @@ func (r *Results) table() string {
 	fmt.Fprintf(&b, "Made by `%s` on %s: Linux %s, %d processors (%s), images in memory (tmpfs), medians of %d rounds, in milliseconds.\n",
 		r.Command, r.Date, r.Kernel, r.Processors, r.Processor, r.Rounds)
 	fmt.Fprintf(&b, "Copying memory with %d threads ran at %.1f GB/s.\n\n", r.Processors, r.CopyRate/1e9)
-	b.WriteString("| | stored, MB | frozen, stop-and-copy | of memcpy's rate | frozen, after pre-copy | eager: running | first answer | on demand: running | first answer | filled |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| | stored, MB | frozen, stop-and-copy | of memcpy's rate | frozen, after pre-copy | frozen, for a fork | eager: running | first answer | on demand: running | first answer | filled |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, m := range r.Subjects {
-		fmt.Fprintf(&b, "| %s | %d | %s | %.2f | %s | %s | %s | %s | %s | %s |\n", m.Subject, m.Bytes>>20, ms(m.StopCopy.Frozen),
-			float64(m.Bytes)/time.Duration(m.StopCopy.Frozen).Seconds()/r.CopyRate, ms(m.Precopy.Frozen),
+		fmt.Fprintf(&b, "| %s | %d | %s | %.2f | %s | %s | %s | %s | %s | %s | %s |\n", m.Subject, m.Bytes>>20, ms(m.StopCopy.Frozen),
+			float64(m.Bytes)/time.Duration(m.StopCopy.Frozen).Seconds()/r.CopyRate, ms(m.Precopy.Frozen), ms(m.Forked.Frozen),
 			ms(m.Eager.Running), ms(m.Eager.Answer), ms(m.OnDemand.Running), ms(m.OnDemand.Answer), ms(m.OnDemand.Filled))
 	}
 	b.WriteString("\nFrozen: from the first process that stops to the last that runs again. Running: until the processes run, as kup reports it. First answer and filled: " +

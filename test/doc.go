@@ -2,7 +2,7 @@
 //
 // A row is a small self-checking program (programs/, one per property that KUP promises to keep) together with what
 // the harness must do around it. A mode is what happens to the row between its "ready" and its end: nothing,
-// checkpoint and continue, checkpoint and restore, or two restores from one image. programs/check.h describes the
+// checkpoint and continue, the same by a fork, checkpoint and restore, or two restores from one image. programs/check.h describes the
 // protocol between the two.
 //
 // The tests need root, gcc, nft, memcached and redis-server, and fail where one is missing.

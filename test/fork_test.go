@@ -144,6 +144,17 @@ func (c *client) instant(t *testing.T) (after int) {
 	}
 }
 
+// TestSubreaperIsCopiedInFreeze: the copy of a process that adopts orphans would become its child.
+func TestSubreaperIsCopiedInFreeze(t *testing.T) {
+	p := start(t, buildC(t, "task/prctls"))
+	p.waitReady(t)
+	_, r := p.checkpoint(t, true, "--fork")
+	if want := fmt.Sprintf("pid %d was copied in the freeze: it or a process above it adopts orphans", p.pid); r.code != exitDone || !strings.Contains(r.output, want) {
+		t.Errorf("kup checkpoint: exit code %d, expected %d and %q\n%s", r.code, exitDone, want, r.output)
+	}
+	p.finish(t)
+}
+
 // TestLostCopyFailsCheckpoint kills the copy of a server before it is read to its end: by then the server has been running on for long.
 func TestLostCopyFailsCheckpoint(t *testing.T) {
 	port := freePort(t)

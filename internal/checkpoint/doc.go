@@ -1,4 +1,5 @@
-// Package checkpoint takes the state of running applications into an image: freeze -> capture -> move pages -> thaw or kill.
+// Package checkpoint takes the state of running applications into an image: freeze -> capture -> move pages -> thaw or kill. Pages can also be moved
+// before the freeze (precopy.go) or after it (fork.go).
 //
 // Run (checkpoint.go) does it for one application; a Session (session.go) has the same steps one by one, for an update, which
 // freezes all applications at one instant.

@@ -10,6 +10,7 @@
 //     heals itself: the injected code holds the way home and takes it when no tracer answers.
 //   - A Seed is a task under construction during restore. It is ours, it dies with us (PTRACE_O_EXITKILL), and it executes
 //     system calls by a plain loop that ends in int3.
+//   - A Holder keeps a copy-on-write copy of a process's memory; it is a Seed that executes nothing.
 //   - A Batch is a table of system calls for either of them, executed with one stop. What is to be done in many tasks is begun in all of them and then
 //     waited for (InjectAll, RunAll, CloseAll): waking a thread and being woken by it costs more than what it does meanwhile.
 //
@@ -55,7 +56,7 @@
 //	                                        jump to where the thread was
 //
 // The invariants: rsp is the thread's own while a signal could be delivered; nothing is written to its stack; extended registers are
-// not touched; no call sleeps or changes the kernel's restart block. The tracer sets registers before it sets the mask, and puts
+// not touched; no call sleeps, but to wait for a dying child (fork.go), or changes the kernel's restart block. The tracer sets registers before it sets the mask, and puts
 // back the mask before the registers, so that whenever it dies either the thread's own state is complete, or the thread is in the
 // blob and completes it.
 //

@@ -123,6 +123,7 @@ func alone(t *testing.T, pid, holder int) {
 // TestForkThatFailsHarmsNobody lets a thread have a deadline, whose share of the processor a child could not have as well: EAGAIN.
 func TestForkThatFailsHarmsNobody(t *testing.T) {
 	s := startSurvivor(t, program(t, "survivor", "-mavx2"), survivorParts)
+	s.progress(t)
 	s.unchanged(t, facts)
 	tracer := New()
 	defer tracer.Close()

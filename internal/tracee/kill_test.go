@@ -232,7 +232,7 @@ func (s *survivor) progress(t *testing.T) {
 // unchanged waits until the process looks as before: it heals itself within microseconds, but not while it has no processor.
 func (s *survivor) unchanged(t *testing.T, facts func(*testing.T, int) string) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		got := facts(t, s.pid)
 		if s.want == "" {
@@ -348,6 +348,7 @@ var steps = []string{
 
 func TestTargetSurvivesDeathAtEveryStep(t *testing.T) {
 	s := startSurvivor(t, program(t, "survivor", "-mavx2"), survivorParts)
+	s.progress(t) // all of it has begun
 	s.unchanged(t, facts)
 	for _, step := range steps {
 		for _, nth := range []int{1, 2, 7} {
@@ -366,6 +367,7 @@ func TestTargetSurvivesDeathAtEveryStep(t *testing.T) {
 
 func TestTargetSurvivesRandomKills(t *testing.T) {
 	s := startSurvivor(t, program(t, "survivor", "-mavx2"), survivorParts)
+	s.progress(t) // all of it has begun
 	s.unchanged(t, facts)
 	for n := range 250 {
 		killKup(t, s.pid, time.Duration(rand.IntN(25000))*time.Microsecond, "")
@@ -383,6 +385,7 @@ func TestGoProgramSurvivesRandomKills(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, text)
 	}
 	s := startSurvivor(t, path, 5)
+	s.progress(t)
 	s.unchanged(t, goFacts)
 	for range 100 {
 		killKup(t, s.pid, time.Duration(rand.IntN(25000))*time.Microsecond, "")
