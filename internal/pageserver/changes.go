@@ -121,66 +121,71 @@ func withoutEchoes(changes []change) []change {
 	return out
 }
 
-// mostInOrder is of how many changes all orders are tried.
+// mostInOrder is of how many changes whose order is in doubt all orders are tried.
 const mostInOrder = 6
 
 // inOrder puts changes into the order in which they were made. The kernel tells of a mapping that was moved or unmapped only after it has let
 // other threads change mappings again: what they did then, at the same addresses, may be told of first. What is watched in the end shows
 // which order was the true one.
 func (s *space) inOrder(changes []change) []change {
-	if s.pid == 0 || len(changes) > mostInOrder || !doubtful(changes) {
+	doubted := doubtful(changes)
+	if s.pid == 0 || len(doubted) == 0 || len(doubted) > mostInOrder {
 		return changes
 	}
 	now, err := watchedNow(s.pid)
 	if err != nil {
 		return changes // the process has ended
 	}
-	return bestOrder(changes, s.watched, now)
+	return bestOrder(changes, doubted, s.watched, now)
 }
 
-// doubtful tells whether the order of changes matters and may be another one than that in which they were read.
-func doubtful(changes []change) bool {
+// doubtful returns the indices of the changes whose order matters and may be another one than that in which they were read: moves, and what touches
+// them. A thread that is slow to tell of a change can be overtaken by any number of others, but hardly ever do many of them touch.
+func doubtful(changes []change) (doubted []int) {
 	for i := range changes {
-		for j := range changes[:i] {
-			if (changes[i].moves() || changes[j].moves()) && changes[i].touches(&changes[j]) {
-				return true
+		for j := range changes {
+			if i != j && (changes[i].moves() || changes[j].moves()) && changes[i].touches(&changes[j]) {
+				doubted = append(doubted, i)
+				break
 			}
 		}
 	}
-	return false
+	return doubted
 }
 
-// bestOrder returns the order of changes that leads from what was watched to what is watched now, or comes nearest to it.
-func bestOrder(changes []change, before, now pieces) []change {
+// bestOrder returns the order of changes, of which those in doubt change places with each other, that leads from what was watched to what is watched now, or comes
+// nearest to it.
+func bestOrder(changes []change, doubted []int, before, now pieces) []change {
 	var best []change
 	var bestScore int64
-	permute(len(changes), func(order []int) {
-		if !possible(changes, order) {
+	permute(len(doubted), func(order []int) {
+		if !possible(changes, doubted, order) {
 			return
 		}
+		candidate := slices.Clone(changes)
+		for at, i := range order {
+			candidate[doubted[at]] = changes[doubted[i]]
+		}
 		set := slices.Clone(before)
-		for _, i := range order {
-			if changes[i].event != kernel.UffdEventRemove {
-				changes[i].apply(&set)
+		for i := range candidate {
+			if candidate[i].event != kernel.UffdEventRemove {
+				candidate[i].apply(&set)
 			}
 		}
 		// The first order is that in which they were read.
 		if score := likeness(set, now); best == nil || score > bestScore {
-			bestScore, best = score, nil
-			for _, i := range order {
-				best = append(best, changes[i])
-			}
+			bestScore, best = score, candidate
 		}
 	})
 	return best
 }
 
-// possible tells whether changes may have been made in an order: a removal is told of before it is made, so all that was read before it
+// possible tells whether the changes in doubt may have been made in an order: a removal is told of before it is made, so all that was read before it
 // had been made before it.
-func possible(changes []change, order []int) bool {
+func possible(changes []change, doubted, order []int) bool {
 	for at, i := range order {
 		for _, later := range order[at+1:] {
-			if later < i && changes[i].event == kernel.UffdEventRemove {
+			if later < i && changes[doubted[i]].event == kernel.UffdEventRemove {
 				return false
 			}
 		}
