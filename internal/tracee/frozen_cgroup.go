@@ -30,7 +30,8 @@ func checkCGroup(info *ProcessInfo) error {
 				return holds(filepath.Join(mount, g.Path, "cgroup.events"), "frozen 1")
 			})
 		case slices.Contains(g.Controllers, "freezer"):
-			frozen = holds(filepath.Join(freezerMount, g.Path, "freezer.state"), "FROZEN")
+			state := filepath.Join(freezerMount, g.Path, "freezer.state")
+			frozen = holds(state, "FROZEN") || holds(state, "FREEZING")
 		}
 		if frozen {
 			return refuse.Errorf("%v is frozen by its control group %s; thaw that first (systemctl thaw, docker unpause and the like)", info, g.Path)
