@@ -25,6 +25,9 @@ func SchedFIFO() error {
 	return SchedSetAttr(&SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK})
 }
 
+// SetNice changes the nice value of the calling thread, -20 to 19: of the thread only, though setpriority(2) names processes (see its section on differences).
+func SetNice(nice int) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, nice) }
+
 // KeepAwake keeps idle processors from sleeping until the file is closed, or this process ends: waking one takes longer than most of what kup asks of a
 // thread. See Documentation/power/pm_qos_interface.rst.
 func KeepAwake() (*os.File, error) {

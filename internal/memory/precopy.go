@@ -99,7 +99,7 @@ func (p *Precopy) hot(left foam.Extents) (lists [][]image.Extent) {
 	return lists
 }
 
-// Copy copies pages that Find has returned. What is gone or cannot be read by now is left to the freeze.
+// Copy copies pages that Find has returned, and leaves the processors to the application if that is busy. What is gone or cannot be read by now is left to the freeze.
 func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	if err := p.file.Grow(pages); err != nil {
 		return 0, err
@@ -110,7 +110,7 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	for i, e := range runs {
 		index[e] = i
 	}
-	err = parallel.Each(runs, func(e image.Extent) error {
+	err = parallel.Gently(runs, func(e image.Extent) error {
 		mem, err := p.file.Map(e)
 		if err != nil {
 			return err

@@ -2,17 +2,26 @@ package parallel
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
-func TestEachDoesAllOnce(t *testing.T) {
+func TestAllIsDoneOnce(t *testing.T) {
+	t.Run("each", func(t *testing.T) { doesAllOnce(t, Each[int]) })
+	t.Run("gently", func(t *testing.T) { doesAllOnce(t, Gently[int]) })
+}
+
+func doesAllOnce(t *testing.T, all func([]int, func(int) error) error) {
+	t.Helper()
 	done := make([]atomic.Int32, 1000)
 	var list []int
 	for i := range done {
 		list = append(list, i)
 	}
-	if err := Each(list, func(i int) error { done[i].Add(1); return nil }); err != nil {
+	if err := all(list, func(i int) error { done[i].Add(1); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for i := range done {
@@ -20,7 +29,7 @@ func TestEachDoesAllOnce(t *testing.T) {
 			t.Errorf("%d was done %d times", i, n)
 		}
 	}
-	if err := Each(nil, func(int) error { return errors.New("nothing was to be done") }); err != nil {
+	if err := all(nil, func(int) error { return errors.New("nothing was to be done") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -37,5 +46,20 @@ func TestEachReturnsTheErrorAndEndsEarly(t *testing.T) {
 	}
 	if n := after.Load(); n == 1<<20 {
 		t.Errorf("all %d were done in spite of the error", n)
+	}
+}
+
+func TestGentleThreadsLetOthersGoFirst(t *testing.T) {
+	if err := Gently(make([]int, 100), func(int) error {
+		attr, err := kernel.SchedGetAttr(0)
+		if err == nil && attr.Nice != gentle {
+			err = fmt.Errorf("nice value %d", attr.Nice)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if attr, err := kernel.SchedGetAttr(0); err != nil || attr.Nice == gentle {
+		t.Errorf("afterwards: %+v, %v", attr, err)
 	}
 }
