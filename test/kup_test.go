@@ -85,7 +85,11 @@ func kupDone(t *testing.T, args ...string) {
 // image returns a path for a new image of p, in a directory where nothing else lies.
 func (p *program) image(t *testing.T) string {
 	t.Helper()
-	parent, err := os.MkdirTemp(p.dir, "images-")
+	where := p.images
+	if where == "" {
+		where = p.dir
+	}
+	parent, err := os.MkdirTemp(where, "images-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,10 @@ import (
 
 // program is a running self-checking program.
 type program struct {
-	dir string // its own directory
-	pid int    // root of its tree, the same after a restore
-	env []string
+	dir    string // its own directory
+	images string // where its images go; "": below dir
+	pid    int    // root of its tree, the same after a restore
+	env    []string
 	// processes were the tree at the last checkpoint: they exist again after a restore.
 	processes []int
 	cmd       *exec.Cmd

@@ -40,6 +40,34 @@ func TestProgramsWorkThroughRounds(t *testing.T) {
 	}
 }
 
+// TestImagesInMemory keeps images on a tmpfs, where room for them is made before the freeze: for memory that is another one by then.
+func TestImagesInMemory(t *testing.T) {
+	for _, r := range []row{
+		{name: "malloc", source: "memory/malloc"},
+		{name: "forks", source: "memory/forks"},
+		{name: "mappings", source: "memory/ondemand"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			p, _ := startRow(t, r)
+			var err error
+			if p.images, err = os.MkdirTemp("/dev/shm", "kup-test-"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(p.images) })
+			for range 5 {
+				image, r := p.checkpoint(t, false, "--paranoid")
+				if r.code != exitDone {
+					t.Fatalf("kup checkpoint --paranoid: exit code %d\n%s", r.code, r.output)
+				}
+				kupDone(t, "verify", image)
+				p.restore(t, image)
+				removeAll(t, filepath.Dir(image))
+			}
+			p.finish(t)
+		})
+	}
+}
+
 // TestMemcachedWorksThroughRounds does the same with a server under the load of its clients.
 func TestMemcachedWorksThroughRounds(t *testing.T) {
 	port := freePort(t)

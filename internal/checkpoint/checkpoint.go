@@ -33,6 +33,9 @@ func (s *Session) take(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.MakeRoom(); err != nil {
+		return err
+	}
 	if err := s.Survey(); err != nil {
 		return err
 	}

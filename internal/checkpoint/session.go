@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/object"
@@ -101,10 +102,17 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 	return s, nil
 }
 
-// Survey looks at the mappings once more, just before the freeze, which then need not. It may be left out.
-func (s *Session) Survey() error { return s.timed("survey", s.survey) }
+// MakeRoom makes room in the image for the memory of an application that is neither copied ahead nor forked, where that shortens the freeze. It may be left out.
+func (s *Session) MakeRoom() error {
+	fs, err := kernel.FileSystem(s.writer.Dir())
+	if err != nil || fs != kernel.TmpfsMagic || s.options.Precopy != nil || s.options.Fork {
+		return err
+	}
+	return s.timed("room", func() error { return s.eachRunning(s.memory.MakeRoom) })
+}
 
-func (s *Session) survey() error {
+// eachRunning calls do for the processes of an application that runs. One that has ended, or does not look right at this instant, is left to the freeze.
+func (s *Session) eachRunning(do func(pid int) error) error {
 	tree, err := tracee.Check([]int{s.options.Root})
 	if err != nil {
 		return err
@@ -113,12 +121,16 @@ func (s *Session) survey() error {
 		if p.Zombie {
 			continue
 		}
-		// A process that has ended, or does not look right at this instant, is looked at in the freeze.
-		if err := s.memory.Survey(p.PID); err != nil && !errors.Is(err, refuse.ErrRefused) && !procfs.Gone(err) {
+		if err := do(p.PID); err != nil && !errors.Is(err, refuse.ErrRefused) && !procfs.Gone(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// Survey looks at the mappings once more, just before the freeze, which then need not. It may be left out.
+func (s *Session) Survey() error {
+	return s.timed("survey", func() error { return s.eachRunning(s.memory.Survey) })
 }
 
 // Freeze stops every thread of the application.

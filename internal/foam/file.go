@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
 // ErrOutside says that addresses lie in no window, or not all in the same one.
@@ -23,6 +25,13 @@ type File struct {
 	file     *os.File
 	layout   image.FOAM // without extents
 	writable bool
+	kept     []keptRun // ascending
+}
+
+// keptRun is a run of pages that stays mapped.
+type keptRun struct {
+	image.Extent
+	mem []byte
 }
 
 // Create makes a FOAM file with nothing but holes, for reading and writing. An existing file is an error.
@@ -119,6 +128,9 @@ func (f *File) Map(ext image.Extent) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if run := f.keptAt(ext.Start); run != nil && ext.End <= run.End {
+		return run.mem[ext.Start-run.Start : ext.End-run.Start], nil
+	}
 	if ext.Start == ext.End || ext.Start%pageSize != 0 || ext.End%pageSize != 0 {
 		return nil, fmt.Errorf("FOAM file %s: mapping %#x-%#x: not a run of whole pages", f.file.Name(), ext.Start, ext.End)
 	}
@@ -130,7 +142,42 @@ func (f *File) Map(ext image.Extent) ([]byte, error) {
 }
 
 // Unmap ends a mapping made by Map. What was written stays in the file.
-func (f *File) Unmap(mem []byte) error { return kernel.Unmap(mem) }
+func (f *File) Unmap(mem []byte) error {
+	at := kernel.AddressOf(mem)
+	for i := range f.kept {
+		if start := kernel.AddressOf(f.kept[i].mem); at >= start && at < start+uint64(len(f.kept[i].mem)) {
+			return nil
+		}
+	}
+	return kernel.Unmap(mem)
+}
+
+// Keep maps runs, as Runs returns them, until Close, with blocks behind them and the page tables filled: to write to what Map returns of them is
+// then as fast as memory is. It must not be called twice, nor together with other methods. ENOSPC if the file system is full.
+func (f *File) Keep(runs []image.Extent) error {
+	for _, e := range runs {
+		mem, err := f.Map(e)
+		if err != nil {
+			return err
+		}
+		f.kept = append(f.kept, keptRun{e, mem})
+	}
+	return parallel.Gently(f.kept, func(run keptRun) error {
+		if kernel.PopulateWrite(run.mem) != nil {
+			return f.Reserve(run.Extent) // and says why it is not possible
+		}
+		return nil
+	})
+}
+
+// keptAt returns the run that an address is in, or nil.
+func (f *File) keptAt(addr uint64) *keptRun {
+	i := sort.Search(len(f.kept), func(i int) bool { return f.kept[i].End > addr })
+	if i == len(f.kept) || f.kept[i].Start > addr {
+		return nil
+	}
+	return &f.kept[i]
+}
 
 // Runs cuts extents into runs that Map and the like can take: each in one window, at most size bytes long (a power of two), and
 // none across a multiple of size. What lies in no window is left out.
@@ -189,8 +236,15 @@ func (f *File) Punch(ext image.Extent) error {
 // Sync writes everything to the device and waits. image.Writer.Commit does so for all files of an image.
 func (f *File) Sync() error { return kernel.SyncData(f.file) }
 
-// Close closes the file. Mappings stay valid until Unmap.
-func (f *File) Close() error { return f.file.Close() }
+// Close closes the file, and ends what Keep has mapped. Other mappings stay valid until Unmap.
+func (f *File) Close() error {
+	var errs []error
+	for _, run := range f.kept {
+		errs = append(errs, kernel.Unmap(run.mem))
+	}
+	f.kept = nil
+	return errors.Join(append(errs, f.file.Close())...)
+}
 
 // CheckSpace returns an error if the file system of dir has no room for size bytes more.
 func CheckSpace(dir string, size uint64) error {

@@ -25,6 +25,42 @@ func create(t *testing.T, ranges ...image.Extent) *File {
 	return f
 }
 
+func TestKeptRunsAreTheFile(t *testing.T) {
+	f := create(t, image.Extent{Start: 0, End: 8 * mib})
+	runs := f.Runs(x(0, 1*mib, 3*mib, 4*mib), 4*mib)
+	if err := f.Keep(runs); err != nil {
+		t.Fatal(err)
+	}
+	within, err := f.Map(image.Extent{Start: 3*mib + 4096, End: 3*mib + 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	across, err := f.Map(image.Extent{Start: 1*mib - 4096, End: 1*mib + 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(within, fill('i'))
+	copy(across, fill('a'))
+	for _, mem := range [][]byte{within, across} {
+		if err := f.Unmap(mem); err != nil {
+			t.Error(err)
+		}
+	}
+	again, err := f.Map(image.Extent{Start: 3*mib + 4096, End: 3*mib + 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kernel.AddressOf(again) != kernel.AddressOf(within) {
+		t.Error("a kept run was mapped anew")
+	}
+	for addr, want := range map[uint64][]byte{0: make([]byte, 4096), 1*mib - 4096: fill('a'), 1 * mib: make([]byte, 4096), 3*mib + 4096: fill('i')} {
+		got := make([]byte, 4096)
+		if _, err := f.ReadAt(got, addr); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("at %#x: %q..., %v", addr, got[:8], err)
+		}
+	}
+}
+
 func fill(b byte) []byte { return bytes.Repeat([]byte{b}, 4096) }
 
 func TestContentsAreReadAsWritten(t *testing.T) {

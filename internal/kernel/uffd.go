@@ -168,5 +168,12 @@ func PopulateRead(mem []byte) error {
 	return unix.Madvise(mem, madvPopulateRead)
 }
 
+// PopulateWrite makes the pages of a mapping of ours as if they were written to, see madvise(2), MADV_POPULATE_WRITE, since v5.14. EFAULT: there is no room
+// for one.
+func PopulateWrite(mem []byte) error {
+	const madvPopulateWrite = 23
+	return unix.Madvise(mem, madvPopulateWrite)
+}
+
 // Forget takes the pages of a mapping of ours out of its page tables, MADV_DONTNEED. Those of a file stay where they are.
 func Forget(mem []byte) error { return unix.Madvise(mem, unix.MADV_DONTNEED) }

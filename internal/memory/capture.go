@@ -25,7 +25,7 @@ type Capture struct {
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
 
 	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
-	open   map[int]*foam.File   // of processes with holders, between Dump and DumpHeld
+	open   map[int]*foam.File   // by process ID, but for those in Precopies
 	shared map[inode]*sharedSource
 }
 
@@ -116,6 +116,11 @@ func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages
 		f.Windows = precopy.file.Windows()
 		left = precopy.remaining(own)
 		p.Memory.Hot = precopy.hot(left)
+	} else if file := c.open[p.PID]; file != nil {
+		if err := file.Grow(stored); err != nil {
+			return err
+		}
+		f.Windows = file.Windows()
 	}
 	if c.left == nil {
 		c.left = map[int]foam.Extents{}

@@ -3,11 +3,13 @@ package memory
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/parallel"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 // Left is how many bytes of a process Dump will copy, or after FindHeld DumpHeld.
@@ -18,19 +20,62 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 	if precopy := c.Precopies[p.PID]; precopy != nil {
 		return copyPages(precopy.file, c.left[p.PID], p.PID, moved)
 	}
-	f, err := foam.Create(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM.Windows)
+	f := c.open[p.PID]
+	if f == nil {
+		var err error
+		if f, err = c.create(p.PID, p.Memory.FOAM.Windows); err != nil {
+			return err
+		}
+	}
+	return copyPages(f, c.left[p.PID], p.PID, moved)
+}
+
+// create makes the FOAM file of a process, which stays open until Close.
+func (c *Capture) create(pid int, windows []image.Window) (*foam.File, error) {
+	f, err := foam.Create(c.Path(foamName(pid)), windows)
+	if err != nil {
+		return nil, err
+	}
+	if c.open == nil {
+		c.open = map[int]*foam.File{}
+	}
+	c.open[pid] = f
+	return f, nil
+}
+
+// MakeRoom makes the FOAM file of a running process, with room for the pages that it has now, so that the freeze need not. It is worth it where the image
+// is in memory: there most of the time of a copy goes into new pages.
+func (c *Capture) MakeRoom(pid int) error {
+	maps, err := procfs.ReadSMaps(pid)
 	if err != nil {
 		return err
 	}
-	if c.Holders[p.PID] == 0 {
-		defer f.Close()
-	} else {
-		if c.open == nil {
-			c.open = map[int]*foam.File{}
-		}
-		c.open[p.PID] = f
+	finder, err := newPageFinder(pid)
+	if err != nil {
+		return err
 	}
-	return copyPages(f, c.left[p.PID], p.PID, moved)
+	defer finder.Close()
+	var mapped []image.Extent
+	var own ownPages
+	for i := range maps {
+		m := &maps[i]
+		if !mayOwnPages(m) {
+			continue
+		}
+		before := len(own.all)
+		if err := finder.own(m.Start, m.End, nil, &own); err != nil {
+			return err
+		}
+		if len(own.all) > before {
+			mapped = append(mapped, image.Extent{Start: m.Start, End: m.End})
+		}
+	}
+	f, err := c.create(pid, foam.Plan(mapped))
+	if err != nil {
+		return err
+	}
+	large := slices.DeleteFunc(f.Runs(foam.Merged(own.all...), chunk), func(e image.Extent) bool { return e.End-e.Start <= smallRun })
+	return f.Keep(large)
 }
 
 // What is at most smallRun bytes long is copied through a buffer of gathered bytes, which costs less than a mapping of the file each.
@@ -57,7 +102,7 @@ func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64
 		if err != nil {
 			return err
 		}
-		defer kernel.Unmap(mem)
+		defer f.Unmap(mem)
 		if err := readPages(pid, e.Start, mem); err != nil {
 			return err
 		}

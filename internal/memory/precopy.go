@@ -63,8 +63,7 @@ func (p *Precopy) Find() ([]image.Extent, error) {
 	}
 	var private []procfs.SMapping
 	for _, m := range maps {
-		// As hasOwnPages, by what the text says.
-		if !m.Shared && !m.Has("io") && !m.Has("pf") && !m.Has("dp") && m.Path != "[vsyscall]" {
+		if mayOwnPages(&m) {
 			private = append(private, m)
 		}
 	}
@@ -75,6 +74,11 @@ func (p *Precopy) Find() ([]image.Extent, error) {
 	p.seen = p.seen.Add(found...)
 	p.remember(found)
 	return found, err
+}
+
+// mayOwnPages is hasOwnPages by what the text of /proc says.
+func mayOwnPages(m *procfs.SMapping) bool {
+	return !m.Shared && !m.Has("io") && !m.Has("pf") && !m.Has("dp") && m.Path != "[vsyscall]"
 }
 
 // remember keeps in outline what a round has found. The first finds all there is, which tells nothing.
@@ -142,18 +146,28 @@ func (p *Precopy) remaining(own ownPages) foam.Extents {
 	return foam.Merged(own.all...).Minus(p.copied).Add(written...)
 }
 
-// ForgetEnded removes what was copied of processes that are not in the state: they have ended since.
+// ForgetEnded removes what was made for processes that are not in the state: they have ended since.
 func (c *Capture) ForgetEnded() error {
 	live := map[int]bool{}
 	for _, p := range c.State.Processes {
 		live[p.PID] = p.State != image.Zombie
 	}
+	var ended []int
 	for pid, p := range c.Precopies {
-		if live[pid] {
-			continue
+		if !live[pid] {
+			p.stop()
+			delete(c.Precopies, pid)
+			ended = append(ended, pid)
 		}
-		p.stop()
-		delete(c.Precopies, pid)
+	}
+	for pid, f := range c.open {
+		if !live[pid] {
+			f.Close()
+			delete(c.open, pid)
+			ended = append(ended, pid)
+		}
+	}
+	for _, pid := range ended {
 		if err := os.Remove(c.Path(foamName(pid))); err != nil {
 			return fmt.Errorf("pages of pid %d, which has ended: %w", pid, err)
 		}
