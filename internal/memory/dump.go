@@ -144,8 +144,16 @@ func copySmall(f *foam.File, runs []image.Extent, pid int, moved func(bytes int6
 	return nil
 }
 
-// Compare reads every page of a frozen process that Dump has copied again, and compares it with what the process's FOAM holds.
+// Compare looks for every page of a frozen process that Dump has copied again, and compares it with what the process's FOAM holds.
 func (c *Capture) Compare(p *image.Process) error {
+	held := c.Holders[p.PID] != 0
+	_, own, err := findPages(p, p.PID, known{}, func(v *image.VMA) bool { return !held || !forked(v) })
+	if err != nil {
+		return err
+	}
+	if missed := foam.Merged(own.all...).Minus(p.Memory.FOAM.Extents); len(missed) > 0 {
+		return fmt.Errorf("pid %d: the page at %#x has no copy in %s: it was missed, which is a bug in kup", p.PID, missed[0].Start, p.Memory.FOAM.Name)
+	}
 	return c.compare(p, p.PID, p.Memory.FOAM.Extents)
 }
 

@@ -71,6 +71,9 @@ func (p *Precopy) Find() ([]image.Extent, error) {
 		p.copied = p.copied.Minus(foam.Extents{e})
 		p.seen = p.seen.Minus(foam.Extents{e})
 	})
+	if procfs.Gone(err) {
+		return nil, nil
+	}
 	p.seen = p.seen.Add(found...)
 	p.remember(found)
 	return found, err

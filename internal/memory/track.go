@@ -118,14 +118,17 @@ func (w *wpAsync) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]imag
 		m := &maps[i]
 		// A mapping that shows our registration is not registered again: if it is replaced this instant, the new one must be
 		// seen as fresh in the next round.
-		if !m.Has("uw") {
+		known := m.Has("uw")
+		if !known {
 			fresh(image.Extent{Start: m.Start, End: m.End})
 			if err := kernel.UffdRegister(w.fd, m.Start, m.End, kernel.UffdRegisterModeWP); err != nil {
 				continue // gone, or of a kind that cannot be watched: copied whole in the freeze
 			}
 		}
 		scan := ownScan(m.Start, m.End)
-		scan.All |= kernel.PageIsWritten
+		if known {
+			scan.All |= kernel.PageIsWritten
+		} // else all: mremap(2) takes pages along that are protected from where they were, although it ends the watch
 		scan.Return = kernel.PageIsWritten
 		scan.Protect = true
 		err := kernel.PagemapScan(w.pagemap, scan, func(r kernel.PageRegion) {
