@@ -26,7 +26,6 @@ func TestProgramsWorkThroughRounds(t *testing.T) {
 		{name: "malloc", source: "memory/malloc"},
 		{name: "forks", source: "memory/forks"},
 		{name: "mappings", source: "memory/ondemand"},
-		{name: "moving", source: "memory/moving"},
 		{name: "go", source: "golang", golang: true},
 	} {
 		t.Run(r.name, func(t *testing.T) {
