@@ -22,7 +22,7 @@ func (c *Capture) FindHeld(p *image.Process) error {
 	}
 	stored, own, err := findPages(p, holder, known{}, forked)
 	if err != nil {
-		return err
+		return fmt.Errorf("the copy of its memory, pid %d: %w", holder, err)
 	}
 	f := c.open[p.PID]
 	if err := f.Grow(stored); err != nil {
@@ -38,8 +38,12 @@ func (c *Capture) FindHeld(p *image.Process) error {
 // checkHeld makes sure that the fork has copied what it was expected to: Survey, a moment before, may not have seen the last madvise(2).
 func checkHeld(p *image.Process, holder int) error {
 	maps, err := procfs.ReadSMaps(holder)
-	if err != nil {
+	if err != nil && !procfs.Gone(err) {
 		return err
+	}
+	// Of a process that ends meanwhile, only the first mappings may have been read.
+	if left, err := procfs.ReadMaps(holder); len(left) == 0 || procfs.Gone(err) {
+		return fmt.Errorf("the copy of its memory, pid %d, has ended: somebody has killed it; take the checkpoint once more", holder)
 	}
 	copied := make(map[image.Extent]bool, len(maps))
 	for i := range maps {

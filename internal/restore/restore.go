@@ -206,12 +206,8 @@ func (r *restorer) close() {
 
 // undo ends what was built, and leaves the network as it was found.
 func (r *restorer) undo() {
-	for pid, seed := range r.tree.seeds {
-		if threads := r.threads[pid]; len(threads) > 1 {
-			tracee.KillThreads(threads)
-		} else {
-			seed.Kill()
-		}
+	for _, seed := range r.tree.seeds {
+		seed.Kill()
 	}
 	for _, s := range r.tree.stand {
 		s.seed.Kill()

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 // codeSize is what the loop that executes tables occupies at the start of a seed's area: one page of its own, so that the
@@ -214,36 +215,36 @@ func (s *Seed) awaitStop() error {
 	return nil
 }
 
-func (s *Seed) awaitEnd() error {
+func (s *Seed) awaitEnd() error { return awaitEnd(s.tid) }
+
+func awaitEnd(tid int) error {
 	for {
-		_, status, err := kernel.Wait(s.tid, false)
+		_, status, err := kernel.Wait(tid, false)
 		if err != nil {
-			return fmt.Errorf("seed %d: wait for its end: %w", s.tid, err)
+			return fmt.Errorf("seed %d: wait for its end: %w", tid, err)
 		}
 		if status.Exited() || status.Signaled() {
 			return nil
 		}
-		if err := kernel.PtraceCont(s.tid, 0); err != nil {
-			return fmt.Errorf("seed %d: continue to its end: %w", s.tid, err)
+		if err := kernel.PtraceCont(tid, 0); err != nil {
+			return fmt.Errorf("seed %d: continue to its end: %w", tid, err)
 		}
 	}
 }
 
 var errSeedLost = errors.New("a restored process was lost")
 
-// Kill ends the seed's process and reaps it as far as it is ours.
+// Kill ends the seed's process and reaps it as far as it is ours: first the other threads, whoever made them, since the leader's end is only reported after
+// theirs.
 func (s *Seed) Kill() {
+	threads, _ := procfs.Threads(s.pid) // none if it has ended
 	kernel.Kill(s.pid, kernel.SIGKILL)
-	s.awaitEnd()
-}
-
-// KillThreads ends a process given all its seeds, the leader first, and reaps them: the leader's end is only reported after that
-// of the others.
-func KillThreads(seeds []*Seed) {
-	kernel.Kill(seeds[0].pid, kernel.SIGKILL)
-	for i := len(seeds) - 1; i >= 0; i-- {
-		seeds[i].awaitEnd()
+	for _, tid := range threads {
+		if tid != s.pid {
+			awaitEnd(tid)
+		}
 	}
+	awaitEnd(s.pid)
 }
 
 // CloneOptions says what kind of task Clone makes.

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestSeedBearsProcessAndThreadsWithGivenIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer KillThreads(append([]*Seed{child}, threads...))
+	defer child.Kill()
 	for _, th := range threads {
 		b := NewBatch(th)
 		tid := b.Must("gettid", kernel.SysGettid)
@@ -98,6 +99,23 @@ func TestSeedBearsProcessAndThreadsWithGivenIDs(t *testing.T) {
 		if int(tid.Value()) != th.TID() {
 			t.Errorf("thread %d says %d", th.TID(), tid.Value())
 		}
+	}
+}
+
+func TestKillReapsThreadsThatNobodyKnows(t *testing.T) {
+	tracer := New()
+	defer tracer.Close()
+	s := newTestSeed(t, tracer)
+	child, err := s.Clone(CloneOptions{ID: 31011, Signal: int(kernel.SIGCHLD)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if threads, err := child.CloneThreads([]int{31012, os.Getpid(), 31013}, kernel.CloneAsThread); !errors.Is(err, kernel.EEXIST) || threads != nil {
+		t.Errorf("threads with an ID that is taken: %v, %v", threads, err)
+	}
+	child.Kill()
+	if _, err := os.Stat("/proc/31012"); err == nil {
+		t.Error("a thread is still there")
 	}
 }
 

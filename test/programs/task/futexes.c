@@ -5,7 +5,7 @@
 
 enum { MS = 800 };
 static volatile int started;
-static uint32_t word, never;
+static uint32_t futex_word, never;
 static sem_t sem;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, inheriting, *shared;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -18,8 +18,8 @@ static long futex(uint32_t *w, int op, uint32_t value, const struct timespec *t,
 static void *wait_forever(void *unused) {
     (void)unused;
     __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
-    while (!__atomic_load_n(&word, __ATOMIC_SEQ_CST)) {
-        long r = futex(&word, FUTEX_WAIT_PRIVATE, 0, NULL, 0);
+    while (!__atomic_load_n(&futex_word, __ATOMIC_SEQ_CST)) {
+        long r = futex(&futex_word, FUTEX_WAIT_PRIVATE, 0, NULL, 0);
         CHECK(r == 0 || errno == EAGAIN, "futex wait for ever, expected 0, got %s", strerror(errno));
     }
     return NULL;
@@ -115,8 +115,8 @@ int main(int argc, char **argv) {
     ready();
     join(t[0]);
     join(t[1]);
-    __atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
-    CHECK_EQ("waiters woken", 1, futex(&word, FUTEX_WAKE_PRIVATE, 10, NULL, 0));
+    __atomic_store_n(&futex_word, 1, __ATOMIC_SEQ_CST);
+    CHECK_EQ("waiters woken", 1, futex(&futex_word, FUTEX_WAKE_PRIVATE, 10, NULL, 0));
     sem_post(&sem);
     pthread_mutex_lock(&mutex);
     flag = true;
