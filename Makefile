@@ -19,7 +19,7 @@ test: setup
 
 # What is random or only shows after many rounds, up to ten times as often as in `make test`: about half an hour.
 test-long:
-	KUP_LONG_TESTS=1 go test -count=1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing' ./test
+	KUP_LONG_TESTS=1 go test -count=1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing|SurvivesKill' ./test
 
 demo: setup
 	go run ./cmd/kup-demo

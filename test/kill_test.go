@@ -14,18 +14,19 @@ import (
 	"time"
 )
 
-// kills is how often kup is killed at work for each program.
-const kills = 250
-
 // TestApplicationSurvivesKillOfKup kills kup at a random instant of a checkpoint, again and again. Each time the
 // application must look as before, and every thread of it must go on.
 func TestApplicationSurvivesKillOfKup(t *testing.T) {
-	for name, flags := range map[string][]string{"frozen": nil, "forked": {"--fork"}} {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range []struct {
+		name  string
+		flags []string
+		kills int // of kup at work, for each program
+	}{{"frozen", nil, 250}, {"forked", []string{"--fork"}, times(50, 250)}} {
+		t.Run(mode.name, func(t *testing.T) {
 			t.Run("C", func(t *testing.T) {
 				p := start(t, buildC(t, "task/survivor"))
 				p.waitReady(t)
-				surviveKills(t, p, flags...)
+				surviveKills(t, p, mode.kills, mode.flags...)
 			})
 			t.Run("Go", func(t *testing.T) {
 				p := newProgram(t)
@@ -33,13 +34,13 @@ func TestApplicationSurvivesKillOfKup(t *testing.T) {
 				p.launch(t, buildGo(t, "golang"), p.path("log"), p.path("finish"))
 				p.waitReady(t)
 				time.Sleep(3 * time.Second) // the heap finds its size
-				surviveKills(t, p, flags...)
+				surviveKills(t, p, mode.kills, mode.flags...)
 			})
 		})
 	}
 }
 
-func surviveKills(t *testing.T, p *program, flags ...string) {
+func surviveKills(t *testing.T, p *program, kills int, flags ...string) {
 	t.Helper()
 	longest := checkpointTime(t, p, flags...)
 	seed := uint64(time.Now().UnixNano())
