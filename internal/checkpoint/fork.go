@@ -82,24 +82,17 @@ func (s *Session) DumpHeld() error {
 
 func (s *Session) dumpHeld() error {
 	total := int64(0)
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
-		if s.holders[p.PID] == nil {
-			continue
-		}
-		if err := s.memory.FindHeld(p); err != nil {
-			return err
-		}
+	err := s.eachHeld(func(p *image.Process, _ *tracee.Holder) error {
+		err := s.memory.FindHeld(p)
 		total += s.memory.Left(p)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	s.report.Fork.Bytes = total
 	moved := progress(func(n int64) { s.options.Progress("forked pages", n, total) })
-	for i := range s.state.Processes {
-		p := &s.state.Processes[i]
-		h := s.holders[p.PID]
-		if h == nil {
-			continue
-		}
+	return s.eachHeld(func(p *image.Process, h *tracee.Holder) error {
 		err := s.memory.DumpHeld(p, moved)
 		if err == nil && s.options.Paranoid {
 			err = s.memory.CompareHeld(p)
@@ -109,8 +102,18 @@ func (s *Session) dumpHeld() error {
 		}
 		h.Release()
 		delete(s.holders, p.PID)
-	}
-	return nil
+		return nil
+	})
+}
+
+// eachHeld calls do for each process whose memory a holder keeps.
+func (s *Session) eachHeld(do func(*image.Process, *tracee.Holder) error) error {
+	return s.eachLive(func(p *image.Process) error {
+		if h := s.holders[p.PID]; h != nil {
+			return do(p, h)
+		}
+		return nil
+	})
 }
 
 // releaseHolders gives up the copies that were not read.

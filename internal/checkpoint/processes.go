@@ -86,15 +86,7 @@ func (s *Session) captureLeaders() error {
 		batches, answers = append(batches, b), append(answers, process, thread)
 		s.state.Host.XCR0 = enabledFeatures(out.Threads[0].XState)
 	}
-	if err := tracee.RunAll(batches); err != nil {
-		return err
-	}
-	for _, answer := range answers {
-		if err := answer(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return hear(batches, answers)
 }
 
 // enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,
@@ -137,6 +129,11 @@ func captureGroup(tasks []*tracee.Task, out []image.Thread) (err error) {
 			return err
 		}
 	}
+	return hear(batches, answers)
+}
+
+// hear lets tasks execute what they are asked, all at the same time, and takes their answers.
+func hear(batches []*tracee.Batch, answers []func() error) error {
 	if err := tracee.RunAll(batches); err != nil {
 		return err
 	}

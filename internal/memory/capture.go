@@ -50,12 +50,17 @@ func (c *Capture) AddressSpace(p *image.Process, skip, n uint64) error {
 
 // FindPages finds the pages of a frozen process that AddressSpace has described, and lays out its FOAM. What a holder keeps is left to FindHeld.
 func (c *Capture) FindPages(p *image.Process) error {
-	held := c.Holders[p.PID] != 0
-	stored, own, err := findPages(p, p.PID, c.known(p.PID), func(v *image.VMA) bool { return !held || !forked(v) })
+	stored, own, err := findPages(p, p.PID, c.known(p.PID), c.inFreeze(p))
 	if err != nil {
 		return err
 	}
 	return c.planFOAM(p, stored, own)
+}
+
+// inFreeze tells of the mappings of a process which Dump copies: all of them, or those that its holder does not keep.
+func (c *Capture) inFreeze(p *image.Process) func(*image.VMA) bool {
+	held := c.Holders[p.PID] != 0
+	return func(v *image.VMA) bool { return !held || !forked(v) }
 }
 
 // findPages finds the own pages of those mappings of a process that are wanted, in the address space of pid, and returns these mappings as far as

@@ -146,8 +146,7 @@ func copySmall(f *foam.File, runs []image.Extent, pid int, moved func(bytes int6
 
 // Compare looks for every page of a frozen process that Dump has copied again, and compares it with what the process's FOAM holds.
 func (c *Capture) Compare(p *image.Process) error {
-	held := c.Holders[p.PID] != 0
-	_, own, err := findPages(p, p.PID, known{}, func(v *image.VMA) bool { return !held || !forked(v) })
+	_, own, err := findPages(p, p.PID, known{}, c.inFreeze(p))
 	if err != nil {
 		return err
 	}

@@ -79,9 +79,6 @@ func pagesOf(start, end uint64) image.Extent {
 
 // watch opens a userfaultfd in a seed, takes it, and registers the mappings with it.
 func (l *Lazy) watch(p *image.Process, s *tracee.Seed, path string, watched []watchedMapping) error {
-	if len(watched) == 0 {
-		return nil
-	}
 	fd, err := openUffd(s)
 	if err != nil {
 		return err

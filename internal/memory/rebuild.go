@@ -91,7 +91,9 @@ func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(byte
 		return err
 	}
 	if r.Lazy != nil {
-		return r.fillPart(p, s, moved)
+		if atOnce, watched := r.Lazy.plan(p); len(watched) > 0 {
+			return r.fillPart(p, s, atOnce, watched, moved)
+		}
 	}
 	if err := r.fill(p, s, p.Memory.FOAM.Extents, moved); err != nil {
 		return err
@@ -99,12 +101,11 @@ func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(byte
 	return r.adorn(p, s)
 }
 
-// fillPart fills what the process needs at once, and leaves the rest to Lazy.
+// fillPart fills what the process needs at once, and leaves what is watched to Lazy.
 //
 // There must be no huge pages until the rest is watched. Neighbouring mappings are one for the kernel before adorn gives them what tells them apart, so a
 // huge page for the contents of one would reach into the next: pages that are there, as zeros, are never missed.
-func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, moved func(bytes int64)) error {
-	atOnce, watched := r.Lazy.plan(p)
+func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, atOnce foam.Extents, watched []watchedMapping, moved func(bytes int64)) error {
 	if err := disableHugePages(s, true); err != nil {
 		return err
 	}
