@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,12 +66,12 @@ func noHolders(t *testing.T, p *program) {
 
 func TestMemcachedForkedUnderLoad(t *testing.T) {
 	port := freePort(t)
-	forkedUnderLoad(t, memcached{}, port, "memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-m", "512", "-t", "4", "-U", "0")
+	forkedUnderLoad(t, memcached{}, port, memcachedAt(port)...)
 }
 
 func TestRedisForkedUnderLoad(t *testing.T) {
 	port := freePort(t)
-	forkedUnderLoad(t, redis{}, port, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	forkedUnderLoad(t, redis{}, port, redisAt(port)...)
 }
 
 // forkedUnderLoad takes a forked checkpoint of a server that its clients keep busy. The image must hold what they had written at one instant: of each client
@@ -82,19 +81,14 @@ func forkedUnderLoad(t *testing.T, speak protocol, port string, command ...strin
 	p.launch(t, command...)
 	clients := connect(t, speak, port, fullLoad)
 	all(t, clients, (*client).fillAll)
-	var over atomic.Bool
-	var working sync.WaitGroup
-	for _, c := range clients {
-		working.Go(func() { c.work(&over) })
-	}
+	stop := keepBusy(t, clients)
 	time.Sleep(300 * time.Millisecond)
 	image, r := p.checkpoint(t, true, "--fork")
 	if r.code != exitDone {
 		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
 	}
 	goOn(t, clients, operations(clients))
-	over.Store(true)
-	working.Wait()
+	stop()
 	all(t, clients, (*client).verifyAll)
 
 	for _, c := range clients {

@@ -18,7 +18,7 @@ import (
 func TestRedisSavesThroughRounds(t *testing.T) {
 	port := freePort(t)
 	p := newProgram(t)
-	p.launch(t, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	p.launch(t, redisAt(port)...)
 	clients := connect(t, redis{}, port, roundLoad)
 	all(t, clients, (*client).fillAll)
 	s := newSaver(t, p, port, clients)
@@ -70,7 +70,7 @@ func newSaver(t *testing.T, server *program, port string, clients []*client) *sa
 	t.Helper()
 	s := &saver{server: server, conn: connect(t, redis{}, port, load{connections: 1})[0], clients: clients, reader: newProgram(t)}
 	other := freePort(t)
-	s.reader.launch(t, "redis-server", "--port", other, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--enable-debug-command", "local")
+	s.reader.launch(t, append(redisAt(other), "--enable-debug-command", "local")...)
 	s.readers = connect(t, redis{}, other, load{connections: len(clients)})
 	return s
 }

@@ -38,12 +38,21 @@ type protocol interface {
 
 func TestMemcachedUnderLoad(t *testing.T) {
 	port := freePort(t)
-	underLoad(t, memcached{}, port, "memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-m", "512", "-t", "4", "-U", "0")
+	underLoad(t, memcached{}, port, memcachedAt(port)...)
 }
 
 func TestRedisUnderLoad(t *testing.T) {
 	port := freePort(t)
-	underLoad(t, redis{}, port, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	underLoad(t, redis{}, port, redisAt(port)...)
+}
+
+// memcachedAt and redisAt are the commands of servers that keep what a full load writes.
+func memcachedAt(port string) []string {
+	return []string{"memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-m", "512", "-t", "4", "-U", "0"}
+}
+
+func redisAt(port string) []string {
+	return []string{"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"}
 }
 
 // underLoad checkpoints a server that its clients keep busy: first it runs on, then it is ended and restored. No connection
@@ -58,11 +67,7 @@ func underLoad(t *testing.T, speak protocol, port string, command ...string) {
 	clients := connect(t, speak, port, fullLoad)
 	all(t, clients, (*client).fillAll)
 
-	var over atomic.Bool
-	var working sync.WaitGroup
-	for _, c := range clients {
-		working.Go(func() { c.work(&over) })
-	}
+	stop := keepBusy(t, clients)
 	time.Sleep(300 * time.Millisecond)
 
 	before := operations(clients)
@@ -82,8 +87,7 @@ func underLoad(t *testing.T, speak protocol, port string, command ...string) {
 	t.Logf("the server was away for at most %v", time.Since(ended).Round(time.Millisecond))
 	goOn(t, clients, before)
 
-	over.Store(true)
-	working.Wait()
+	stop()
 	all(t, clients, (*client).verifyAll)
 	for _, c := range connect(t, speak, port, fullLoad)[:1] {
 		c.versions = clients[0].versions
