@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,13 +16,22 @@ import (
 	"github.com/kup-project/kup/internal/tracee"
 )
 
-// checkSettled repeats the check while it fails: a running application forks, and opens and closes things while it is looked at. What
-// cannot be checkpointed is still there a moment later.
+// checkSettled repeats the check until it succeeds, or fails in the same way several times in succession: a running application forks, and opens and closes
+// things while it is looked at, so that what is said of it may be true of no instant. What cannot be checkpointed is still there a moment later.
 func (s *Session) checkSettled() error {
-	const tries, pause = 5, 10 * time.Millisecond
-	for try := 1; ; try++ {
+	const agreeing, pause, patience = 4, 10 * time.Millisecond, 5 * time.Second
+	began := time.Now()
+	last, same := "", 0
+	for {
 		err := s.check()
-		if err == nil || try == tries {
+		if err == nil {
+			return nil
+		}
+		if err.Error() != last {
+			last, same = err.Error(), 0
+		}
+		same++
+		if same == agreeing || time.Since(began) > patience {
 			return err
 		}
 		time.Sleep(pause)
@@ -41,7 +51,7 @@ func (s *Session) check() error {
 			continue
 		}
 		if err := checkProcess(p.PID); err != nil {
-			if hasEnded(p.PID) {
+			if hasEnded(p.PID) || errors.Is(err, kernel.ESRCH) {
 				continue
 			}
 			return err
@@ -68,7 +78,8 @@ func checkProcess(pid int) error {
 	return memory.Check(pid)
 }
 
-// hasEnded tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then.
+// hasEnded tells whether a process is gone, or is only there for its parent to see. Errors about it mean nothing then; nor does ESRCH, which is said of one
+// that has given its memory back and is about to be seen so.
 func hasEnded(pid int) bool {
 	st, err := procfs.ReadStat(pid)
 	return err != nil || st.Dead()

@@ -38,17 +38,11 @@ func (c *Capture) outsiders(link string) ([]outsider, error) {
 	if err != nil {
 		return nil, err
 	}
-	inside := map[int]bool{}
-	for _, pid := range c.pids {
-		inside[pid] = true
-	}
 	self := os.Getpid()
-	if !c.running {
-		inside[self] = true // kup's own duplicates
-	}
+	inside := c.family()
 	for _, pid := range pids {
-		if inside[pid] {
-			continue
+		if pid == self && !c.running || inside(pid) {
+			continue // kup itself has duplicates then
 		}
 		numbers, err := procfs.FDs(pid)
 		if err != nil {
@@ -65,6 +59,27 @@ func (c *Capture) outsiders(link string) ([]outsider, error) {
 		}
 	}
 	return c.outside[link], nil
+}
+
+// family returns a function that tells whether a process belongs to the application, also if it was born after the others were listed.
+func (c *Capture) family() func(pid int) bool {
+	known := map[int]bool{1: false}
+	for _, pid := range c.pids {
+		known[pid] = true
+	}
+	var inside func(pid int) bool
+	inside = func(pid int) bool {
+		is, seen := known[pid]
+		if seen {
+			return is
+		}
+		known[pid] = false
+		if stat, err := procfs.ReadStat(pid); err == nil && stat.PPID > 0 {
+			known[pid] = inside(stat.PPID)
+		}
+		return known[pid]
+	}
+	return inside
 }
 
 // checkAlone refuses an object of which a process outside has the same open file description: the two would part. It is looked
