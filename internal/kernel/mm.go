@@ -42,6 +42,7 @@ const (
 	MadvHugePage     = unix.MADV_HUGEPAGE
 	MadvNoHugePage   = unix.MADV_NOHUGEPAGE
 	MadvDontDump     = unix.MADV_DONTDUMP
+	MadvDoDump       = unix.MADV_DODUMP
 	MadvWipeOnFork   = unix.MADV_WIPEONFORK
 	MadvGuardInstall = 102 // since v6.13
 )
@@ -116,6 +117,9 @@ func PagemapScan(pagemap *os.File, scan PageScan, report func(PageRegion)) error
 
 // NoHugePages keeps a mapping of ours in pages of 4 KiB, MADV_NOHUGEPAGE.
 func NoHugePages(mem []byte) error { return unix.Madvise(mem, unix.MADV_NOHUGEPAGE) }
+
+// KeepFromForks keeps a mapping of ours out of children, MADV_DONTFORK: what is written to it stays in its page frames.
+func KeepFromForks(mem []byte) error { return unix.Madvise(mem, unix.MADV_DONTFORK) }
 
 // MapAnon maps fresh anonymous memory.
 func MapAnon(size, prot, flags int) ([]byte, error) {

@@ -52,9 +52,41 @@ type tracker interface {
 // watch begins to track a frozen process by an injection into one of its threads.
 func watch(backend Backend, in *tracee.Injection) (tracker, error) {
 	if backend == BackendSoftDirty {
-		return &softDirty{pid: in.PID()}, nil
+		return &softDirty{pid: in.PID()}, splitHugePages(in)
 	}
 	return newWPAsync(in)
+}
+
+// splitHugePages has the huge pages of a frozen process mapped as small ones. A huge page has one soft-dirty bit: a write to a part of it would count as one to
+// all of it. The kernel splits the mapping of a huge page in the middle of which a mapping ends (mm/huge_memory.c, vma_adjust_trans_huge). Advice that
+// concerns core dumps only, given for one page and taken back at once, makes one end there and go on again.
+func splitHugePages(in *tracee.Injection) error {
+	const hugePage = 2 << 20
+	maps, err := procfs.ReadSMaps(in.PID())
+	if err != nil {
+		return err
+	}
+	b := tracee.NewBatch(in)
+	for i := range maps {
+		m := &maps[i]
+		if m.Huge == 0 || m.Shared {
+			continue
+		}
+		there, back := kernel.MadvDontDump, kernel.MadvDoDump
+		if m.Has("dd") {
+			there, back = back, there
+		}
+		for at := (m.Start + hugePage - 1) &^ (hugePage - 1); at+hugePage <= m.End; at += hugePage {
+			b.Call(kernel.SysMadvise, at+kernel.PageSize, kernel.PageSize, there)
+			b.Call(kernel.SysMadvise, at+kernel.PageSize, kernel.PageSize, back)
+			if b.Full() {
+				if err := b.Run(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return b.Run()
 }
 
 // wpAsync is the tracker by write protection. Its userfaultfd belongs to the process's address space, but only kup holds it: when kup

@@ -15,6 +15,7 @@ type SMapping struct {
 	PageSize uint64 // of the kernel for this mapping: larger than 4 KiB for hugetlb
 	Rss      uint64 // present pages
 	Anon     uint64 // of these, anonymous
+	Huge     uint64 // of these, in transparent huge pages that are mapped as such
 	Swap     uint64
 	Locked   uint64
 	PKey     int      // protection key
@@ -62,6 +63,8 @@ func parseSMaps(pid int, r io.Reader) ([]SMapping, error) {
 			m.Rss = bytes()
 		case "Anonymous":
 			m.Anon = bytes()
+		case "AnonHugePages":
+			m.Huge = bytes()
 		case "Swap":
 			m.Swap = bytes()
 		case "Locked":
