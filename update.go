@@ -9,6 +9,16 @@ import (
 // Step says when a step of an update was reached.
 type Step = update.Stamp
 
+// Carrier is where memory is while the kernel changes: CarrierRAM or CarrierDisk; empty for the best that is possible.
+type Carrier = update.Carrier
+
+// The carriers.
+const (
+	CarrierBest = update.CarrierBest
+	CarrierDisk = update.CarrierDisk
+	CarrierRAM  = update.CarrierRAM
+)
+
 // UpdateOptions says what kernel to change to.
 type UpdateOptions struct {
 	State
@@ -17,6 +27,7 @@ type UpdateOptions struct {
 	Append    string // added to the running kernel's command line
 	DryRun    bool   // check only
 	NoPrecopy bool   // leave all memory to the freeze
+	Carrier   Carrier
 	Progress  Progress
 	Log       func(Step) // told of each step when it is reached; may be nil
 }
@@ -32,7 +43,7 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 		return nil, err
 	}
 	return update.Run(ctx, update.Options{
-		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy,
+		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier,
 		Tool: version(), Progress: o.Progress, Log: o.Log,
 	})
 }

@@ -134,7 +134,7 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 	l.Run()
 	began := time.Now()
 	time.Sleep(calm)
-	options := append([]string{"--append", "kup.boot=" + strings.Join(s.boot, ",")}, s.variant.update...)
+	options := append([]string{"--carrier", s.carrier, "--append", "kup.boot=" + strings.Join(s.boot, ",")}, s.variant.update...)
 	t, err := g.Update(ctx, toLine, options...)
 	if err != nil {
 		return nil, err

@@ -17,8 +17,17 @@ var (
 	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, nil}
 	foam        = variant{"FOAM", "disk", nil, nil}
 
-	variants = []variant{basic, incremental, onDemand, foam}
+	variants = []variant{
+		basic, incremental, onDemand, foam,
+		basic.inRAM(), incremental.inRAM(), onDemand.inRAM(), foam.inRAM(),
+	}
 )
+
+// inRAM is the same way with the other carrier.
+func (v variant) inRAM() variant {
+	v.carrier = "ram"
+	return v
+}
 
 // scenario is an update to be measured.
 type scenario struct {
@@ -28,24 +37,27 @@ type scenario struct {
 }
 
 func (s scenario) String() string {
-	return fmt.Sprintf("update %s %d MB %d%% sets", s.name, s.megabytes, s.sets)
+	return fmt.Sprintf("update %s %s %d MB %d%% sets", s.name, s.carrier, s.megabytes, s.sets)
 }
 
 const (
 	usualSets        = 10  // percent, where sizes are compared
+	smallMegabytes   = 32  // where downtimes are compared by size, with the largest
 	usualMegabytes   = 64  // where rates of writing are compared
-	largestMegabytes = 128 // what an emulated machine carries in reasonable time
+	largestMegabytes = 128 // what an emulated machine carries in reasonable time: where variants are compared
 )
 
-// scenarios are all variants by size, and those with pre-copy by how much the clients write: without it, all is copied anyway.
+// scenarios are all variants with the most memory, the first and the last of them with little, and those with pre-copy by how much the clients write: without it, all is
+// copied anyway.
 func scenarios() []scenario {
 	var all []scenario
-	for _, megabytes := range []int{32, usualMegabytes, largestMegabytes} {
-		for _, v := range variants {
-			all = append(all, scenario{v, megabytes, usualSets})
-		}
+	for _, v := range variants {
+		all = append(all, scenario{v, largestMegabytes, usualSets})
 	}
-	for _, sets := range []int{50, 90} {
+	for _, v := range []variant{basic, foam, basic.inRAM(), foam.inRAM()} {
+		all = append(all, scenario{v, smallMegabytes, usualSets})
+	}
+	for _, sets := range []int{usualSets, 50, 90} {
 		for _, v := range []variant{incremental, foam} {
 			all = append(all, scenario{v, usualMegabytes, sets})
 		}

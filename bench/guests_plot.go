@@ -92,10 +92,12 @@ func (r *UpdateResults) plotDowntime(out string) error {
 				s.points = append(s.points, plotter.XY{X: float64(u.Megabytes), Y: seconds(u.Downtime)})
 			}
 		}
-		if len(s.points) < 2 {
-			return nil
+		if len(s.points) > 1 {
+			lines = append(lines, s)
 		}
-		lines = append(lines, s)
+	}
+	if len(lines) == 0 {
+		return nil
 	}
 	p := newPlot("Downtime by size of memory", r)
 	p.X.Label.Text = "items in memcached (MB)"

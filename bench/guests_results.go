@@ -98,6 +98,9 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 		"two requests of a connection.\n\n", guestMemoryMB, r.Kernel, r.Processors, r.Processor, connections, itemBytes, think)
 	b.WriteString("| | pre-copy | restore |\n|---|---|---|\n")
 	for _, v := range variants {
+		if v.carrier != basic.carrier {
+			continue // the same with another one
+		}
 		precopy, restore := "yes", "on demand"
 		if slices.Contains(v.update, "--no-precopy") {
 			precopy = "no"

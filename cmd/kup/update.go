@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier ram|disk] [--no-precopy] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -20,7 +21,12 @@ restore them there.
 First everything is checked that can be, the new kernel is loaded, and most memory is copied, while the applications run. Then all
 of them stop at one instant, their state and what they wrote since are written to the state directory, which must be on a disk,
 file systems are made clean, and the new kernel starts. The rest of the machine is not shut down: whatever is not under kup's
-care ends. With --no-precopy all memory is written while they stand still: less is written in all, and the pause is longer.
+care ends.
+
+Memory is carried in page frames that the new kernel leaves alone until they were read (--carrier ram), or in files in the state
+directory (--carrier disk). Without --carrier kup takes ram if about as much memory as the applications have is free, and the new
+kernel's modules dax_hmem and kmem are installed, with which "kup boot" makes the frames ordinary memory again. What is in
+page frames is lost if the machine is switched off on the way: the applications are started afresh then. With --no-precopy all memory is written while they stand still: less is written in all, and the pause is longer.
 
 The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
 network is up; see there.
@@ -32,6 +38,9 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 		RunE: c.verb(func(cmd *cobra.Command, _ []string) error {
 			if o.Kernel == "" {
 				return usagef("update needs --kernel")
+			}
+			if !slices.Contains([]kup.Carrier{kup.CarrierBest, kup.CarrierRAM, kup.CarrierDisk}, o.Carrier) {
+				return usagef("--carrier %s: there are ram and disk", o.Carrier)
 			}
 			o.State, o.Log = c.state, c.log
 			ctx, stop := interruptible(cmd.Context())
@@ -51,6 +60,7 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.StringVar(&o.Initrd, "initrd", "", "its initrd")
 	flags.StringVar(&o.Append, "append", "", "added to the running kernel's command line")
 	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
+	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: ram or disk (default the best that is possible)")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }
@@ -64,6 +74,7 @@ func printPlan(w io.Writer, plan *kup.UpdatePlan) error {
 		name = "a kernel that does not tell its version"
 	}
 	fmt.Fprintf(w, "%s can be started, with the command line\n  %s\n", name, plan.CmdLine)
+	fmt.Fprintf(w, "Memory would be carried by %s: %s.\n", plan.Carrier, plan.CarrierWhy)
 	for _, note := range plan.Notes {
 		fmt.Fprintf(w, "Note: %s.\n", note)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
@@ -26,6 +27,7 @@ type Options struct {
 	Tool         string          // version of this program, for the manifest
 	Precopy      *PrecopyOptions // copy memory before the freeze; nil: only in it
 	Fork         bool            // copy memory after the freeze, from copies that the processes make by fork(2); with LeaveRunning, without Precopy
+	Frames       *frames.Pool    // where memory goes instead of into files of the image: then the image is of use for the next kernel only; may be nil
 	Paranoid     bool            // compare every page with its copy before the application runs on or is ended
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
@@ -98,7 +100,7 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 		return nil, err
 	}
 	s.report.Dir = s.writer.Dir()
-	s.memory = memory.Capture{State: s.state, Path: s.writer.Path}
+	s.memory = memory.Capture{State: s.state, Path: s.writer.Path, Frames: o.Frames}
 	return s, nil
 }
 

@@ -22,7 +22,8 @@ const pageSize = 4096
 // File is an open FOAM file. Its methods, Grow and Close excepted, may be called by several goroutines at once; those that write
 // (to mappings, too) on disjoint addresses.
 type File struct {
-	file     *os.File
+	file     *os.File // nil if the contents are in page frames
+	frames   *frameStore
 	layout   image.FOAM // without extents
 	writable bool
 	kept     []keptRun // ascending
@@ -49,8 +50,11 @@ func Create(path string, windows []image.Window) (*File, error) {
 	return f, nil
 }
 
-// Open opens the FOAM file at path, which desc describes, for reading.
+// Open opens the FOAM file at path, which desc describes, for reading; or the page frames that desc names instead.
 func Open(path string, desc image.FOAM) (*File, error) {
+	if len(desc.Frames) > 0 {
+		return openFrames(desc)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening a FOAM file: %w", err)
@@ -66,8 +70,12 @@ func Open(path string, desc image.FOAM) (*File, error) {
 	return &File{file: file, layout: image.FOAM{Name: desc.Name, Windows: slices.Clone(desc.Windows)}}, nil
 }
 
-// Grow adds windows so that ranges are covered too. Addresses that were covered keep their place.
-func (f *File) Grow(ranges []image.Extent) error {
+// Grow adds windows so that pages are covered too, and with them the ranges that they are part of: these make few windows. Page frames are for pages
+// alone. Addresses that were covered keep their place.
+func (f *File) Grow(ranges, pages []image.Extent) error {
+	if f.frames != nil {
+		return f.growFrames(pages)
+	}
 	before := f.layout.Windows
 	f.layout.Windows = Grow(before, ranges)
 	if len(f.layout.Windows) == len(before) {
@@ -99,7 +107,13 @@ func explainSize(path string, size int64, err error) error {
 
 // Describe returns the file's entry for an image.
 func (f *File) Describe(extents Extents) image.FOAM {
-	return image.FOAM{Name: f.layout.Name, Windows: slices.Clone(f.layout.Windows), Extents: slices.Clone(extents)}
+	desc := image.FOAM{Name: f.layout.Name, Windows: slices.Clone(f.layout.Windows), Extents: slices.Clone(extents)}
+	if f.frames != nil {
+		if desc.Frames = f.frames.addresses(); len(desc.Frames) == 0 {
+			desc.Name = "" // there is nothing
+		}
+	}
+	return desc
 }
 
 // Windows returns the windows, ascending by address. The caller leaves them as they are.
@@ -115,7 +129,7 @@ func (f *File) Offset(addr uint64) (int64, bool) { return f.layout.Offset(addr) 
 func (f *File) place(ext image.Extent) (int64, error) {
 	w, ok := f.layout.Window(ext.Start)
 	if !ok || ext.Start > ext.End || ext.End > w.End {
-		return 0, fmt.Errorf("FOAM file %s: addresses %#x-%#x: %w", f.file.Name(), ext.Start, ext.End, ErrOutside)
+		return 0, fmt.Errorf("FOAM file %s: addresses %#x-%#x: %w", f.layout.Name, ext.Start, ext.End, ErrOutside)
 	}
 	return int64(w.Offset + (ext.Start - w.Start)), nil
 }
@@ -128,11 +142,14 @@ func (f *File) Map(ext image.Extent) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.frames != nil {
+		return f.frames.at(offset, ext.End-ext.Start), nil
+	}
 	if run := f.keptAt(ext.Start); run != nil && ext.End <= run.End {
 		return run.mem[ext.Start-run.Start : ext.End-run.Start], nil
 	}
 	if ext.Start == ext.End || ext.Start%pageSize != 0 || ext.End%pageSize != 0 {
-		return nil, fmt.Errorf("FOAM file %s: mapping %#x-%#x: not a run of whole pages", f.file.Name(), ext.Start, ext.End)
+		return nil, fmt.Errorf("FOAM file %s: mapping %#x-%#x: not a run of whole pages", f.layout.Name, ext.Start, ext.End)
 	}
 	mem, err := kernel.MapFile(f.file, offset, int(ext.End-ext.Start), f.writable)
 	if err != nil {
@@ -143,6 +160,9 @@ func (f *File) Map(ext image.Extent) ([]byte, error) {
 
 // Unmap ends a mapping made by Map. What was written stays in the file.
 func (f *File) Unmap(mem []byte) error {
+	if f.frames != nil {
+		return nil
+	}
 	at := kernel.AddressOf(mem)
 	for i := range f.kept {
 		if start := kernel.AddressOf(f.kept[i].mem); at >= start && at < start+uint64(len(f.kept[i].mem)) {
@@ -155,6 +175,9 @@ func (f *File) Unmap(mem []byte) error {
 // Keep maps runs, as Runs returns them, until Close, with blocks behind them and the page tables filled: to write to what Map returns of them is
 // then as fast as memory is. It must not be called twice, nor together with other methods. ENOSPC if the file system is full.
 func (f *File) Keep(runs []image.Extent) error {
+	if f.frames != nil {
+		return nil
+	}
 	for _, e := range runs {
 		mem, err := f.Map(e)
 		if err != nil {
@@ -192,7 +215,7 @@ func (f *File) Runs(x Extents, size uint64) []image.Extent {
 // Reserve makes sure that blocks stand behind ext, which lies in one window. ENOSPC if the file system is full.
 func (f *File) Reserve(ext image.Extent) error {
 	offset, err := f.place(ext)
-	if err != nil || ext.Start == ext.End {
+	if err != nil || ext.Start == ext.End || f.frames != nil {
 		return err
 	}
 	if err := kernel.Allocate(f.file, offset, int64(ext.End-ext.Start)); err != nil {
@@ -207,6 +230,9 @@ func (f *File) ReadAt(p []byte, addr uint64) (int, error) {
 	if err != nil || len(p) == 0 {
 		return 0, err
 	}
+	if f.frames != nil {
+		return copy(p, f.frames.at(offset, uint64(len(p)))), nil
+	}
 	return f.file.ReadAt(p, offset)
 }
 
@@ -216,11 +242,17 @@ func (f *File) WriteAt(p []byte, addr uint64) (int, error) {
 	if err != nil || len(p) == 0 {
 		return 0, err
 	}
+	if f.frames != nil {
+		return copy(f.frames.at(offset, uint64(len(p))), p), nil
+	}
 	return f.file.WriteAt(p, offset)
 }
 
-// Punch turns ext into a hole, as far as windows cover it.
+// Punch turns ext into a hole, as far as windows cover it. Page frames keep what they have: only extents count.
 func (f *File) Punch(ext image.Extent) error {
+	if f.frames != nil {
+		return nil
+	}
 	for _, w := range f.layout.Windows {
 		start, end := max(ext.Start, w.Start), min(ext.End, w.End)
 		if start >= end {
@@ -234,10 +266,18 @@ func (f *File) Punch(ext image.Extent) error {
 }
 
 // Sync writes everything to the device and waits. image.Writer.Commit does so for all files of an image.
-func (f *File) Sync() error { return kernel.SyncData(f.file) }
+func (f *File) Sync() error {
+	if f.frames != nil {
+		return nil
+	}
+	return kernel.SyncData(f.file)
+}
 
 // Close closes the file, and ends what Keep has mapped. Other mappings stay valid until Unmap.
 func (f *File) Close() error {
+	if f.frames != nil {
+		return f.frames.close()
+	}
 	var errs []error
 	for _, run := range f.kept {
 		errs = append(errs, kernel.Unmap(run.mem))

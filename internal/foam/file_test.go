@@ -181,7 +181,7 @@ func TestPunchedIsZeroAndTakesNoSpace(t *testing.T) {
 
 func TestRunsStayInWindowsAndUnderTheLimit(t *testing.T) {
 	f := create(t, image.Extent{Start: 0, End: 2 * mib})
-	if err := f.Grow(x(2*mib, 10*mib)); err != nil {
+	if err := f.Grow(x(2*mib, 10*mib), nil); err != nil {
 		t.Fatal(err)
 	}
 	got := f.Runs(x(mib, 9*mib, 20*mib, 21*mib), 4*mib)
@@ -203,7 +203,7 @@ func TestGrowKeepsContents(t *testing.T) {
 	if _, err := f.WriteAt(fill('a'), 4*gib); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Grow(x(1<<40, 1<<40+mib, 0, 4096)); err != nil {
+	if err := f.Grow(x(1<<40, 1<<40+mib, 0, 4096), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, addr := range []uint64{0, 1 << 40} {

@@ -57,8 +57,10 @@ func contents(st *State) (map[string]EntryKind, error) {
 		return nil, err
 	}
 	kinds := map[string]EntryKind{}
-	for name := range files {
-		kinds[name] = EntryFOAM
+	for name, f := range files {
+		if !f.inFrames() {
+			kinds[name] = EntryFOAM
+		}
 	}
 	for _, f := range st.Files {
 		if f.Regular == nil || f.Regular.Content == "" {
@@ -99,7 +101,7 @@ func checkContents(m *Manifest, st *State) error {
 		if kinds[e.Name] != e.Kind {
 			return fmt.Errorf("the manifest lists %s as %s, and the state does not", e.Name, e.Kind)
 		}
-		if f := files[e.Name]; f != nil && f.FileSize() != e.Size {
+		if f := files[e.Name]; f != nil && !f.inFrames() && f.FileSize() != e.Size {
 			return fmt.Errorf("%s has %d bytes, and its windows end at %d", e.Name, e.Size, f.FileSize())
 		}
 		delete(kinds, e.Name)

@@ -2,7 +2,6 @@ package image
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -49,7 +48,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"files":[{"name":"state.cbor","kind":"state"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		parseManifest(body)
-		head := fmt.Appendf(nil, headFormat, Version, hashHex(body))
+		head := []byte(head(Version, body))
 		m, err := parseManifest(append(head, body...))
 		if err != nil {
 			return

@@ -13,7 +13,7 @@ import (
 )
 
 // Version is the format version that this package writes, and the latest that it reads. It reads all earlier ones, from 1 on.
-const Version = 2
+const Version = 3
 
 // Arch is the only architecture there is code for, as uname -m calls it.
 const Arch = "x86_64"
@@ -75,6 +75,15 @@ const (
 	headFormat = headMagic + "%d blake3 %s\n"
 )
 
+// head returns the first line. From version 3 on the hash is over the version, too: a damaged 3 must not read as a 2.
+func head(version int, body []byte) string {
+	hashed := body
+	if version >= 3 {
+		hashed = fmt.Appendf(nil, "%d\n%s", version, body)
+	}
+	return fmt.Sprintf(headFormat, version, hashHex(hashed))
+}
+
 // encode returns the manifest as it stands in the file.
 func (m *Manifest) encode() ([]byte, error) {
 	body, err := json.MarshalIndent(m, "", "  ")
@@ -82,16 +91,16 @@ func (m *Manifest) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encoding the manifest: %w", err)
 	}
 	body = append(body, '\n')
-	return append([]byte(fmt.Sprintf(headFormat, Version, hashHex(body))), body...), nil
+	return append([]byte(head(Version, body)), body...), nil
 }
 
 // parseManifest reads what encode has written. Errors say what is wrong, not where.
 func parseManifest(data []byte) (*Manifest, error) {
-	head, body, ok := bytes.Cut(data, []byte("\n"))
-	if !ok || !bytes.HasPrefix(head, []byte(headMagic)) {
+	first, body, ok := bytes.Cut(data, []byte("\n"))
+	if !ok || !bytes.HasPrefix(first, []byte(headMagic)) {
 		return nil, reject(ErrNotImage, "the manifest does not begin with %q", headMagic)
 	}
-	fields := strings.Fields(string(head[len(headMagic):]))
+	fields := strings.Fields(string(first[len(headMagic):]))
 	if len(fields) == 0 {
 		return nil, reject(ErrCorrupt, "the manifest's first line is damaged")
 	}
@@ -104,7 +113,7 @@ func parseManifest(data []byte) (*Manifest, error) {
 		return nil, reject(ErrVersion, "it has format version %d and this kup reads versions 1 to %d; use the kup that wrote it, or a later one",
 			version, Version)
 	}
-	if string(head)+"\n" != fmt.Sprintf(headFormat, version, hashHex(body)) {
+	if string(first)+"\n" != head(version, body) {
 		return nil, reject(ErrCorrupt, "the manifest does not fit its hash")
 	}
 	m := &Manifest{Format: version}

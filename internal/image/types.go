@@ -231,7 +231,13 @@ type FOAM struct {
 	Name    string   `json:"name"`    // of the file in the image directory
 	Windows []Window `json:"windows"` // ascending by Start
 	Extents []Extent `json:"extents"` // the addresses whose contents it holds, ascending
+	// Frames are the physical addresses of page frames of FrameSize bytes which hold the contents instead of a file, in the order of the offsets. They outlive one change of
+	// the kernel, see package frames. No window crosses the border of a frame.
+	Frames []uint64 `json:"frames,omitempty"`
 }
+
+// FrameSize is the size of a page frame in FOAM.Frames, bytes.
+const FrameSize = 2 << 20
 
 // Window maps the addresses [Start, End) to FOAM offsets beginning at Offset.
 type Window struct {

@@ -266,7 +266,7 @@ func checkFOAM(f *FOAM) error {
 	if e, ok := uncovered(f.Extents, covered); ok {
 		return fmt.Errorf("%s: contents of %#x-%#x lie in no window", f.Name, e.Start, e.End)
 	}
-	return nil
+	return f.checkFrames()
 }
 
 // checkHot checks the form of Memory.Hot. What it covers need not be stored.

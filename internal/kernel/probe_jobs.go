@@ -104,6 +104,10 @@ var Jobs = []Job{
 	{"update", "carry them over to another kernel", []Way{
 		{"", join(always(FeatureKexecLoad, FeatureCapBoot, FeatureLastPID), toCheckpoint, toRestore)},
 	}},
+	{"carrier", "carry memory to another kernel: kup update --carrier", []Way{
+		{"ram", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
+		{"disk", always(FeatureKexecLoad)},
+	}},
 	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", []Way{
 		{"WP_ASYNC", always(FeatureUserfaultfd, FeatureWPAsync, FeaturePagemapScan)},
 		{"soft-dirty", always(FeatureSoftDirty, FeaturePFN)},
@@ -123,6 +127,6 @@ func Features() []*Feature {
 		FeatureUserfaultfd, FeatureUffdEvents, FeatureWPAsync, FeaturePagemapScan, FeatureSoftDirty, FeaturePFN,
 		FeatureGuard, FeatureDroppable, FeatureHugeTLB, FeatureShmNextID,
 		FeatureTCPRepair, FeatureNFTables, FeatureTCPDiag, FeatureUDPDiag, FeatureUnixDiag,
-		FeatureKexecLoad, FeatureKexecFileLoad, FeatureLiveUpdate,
+		FeatureKexecLoad, FeatureKexecFileLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureDevMem, FeatureLiveUpdate,
 	}
 }

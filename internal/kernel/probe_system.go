@@ -25,6 +25,27 @@ var (
 		Needs: "CAP_SYS_BOOT", How: "a call with an unknown flag",
 		probe: probeKexecFileLoad,
 	}
+	FeatureMemoryMap = &Feature{
+		Name: "/sys/firmware/memmap", Use: "telling the next kernel which memory there is", Since: "2.6.27", Option: "CONFIG_FIRMWARE_MEMMAP",
+		How:   "look for it",
+		probe: func() error { _, err := os.Stat("/sys/firmware/memmap"); return err },
+	}
+	FeatureMemoryBlocks = &Feature{
+		Name: "memory blocks", Use: "giving memory that was kept from this kernel to its page allocator", Since: "2.6.14", Option: "CONFIG_MEMORY_HOTPLUG, CONFIG_DEV_DAX_HMEM and CONFIG_DEV_DAX_KMEM",
+		How:   "look for /sys/devices/system/memory/block_size_bytes",
+		probe: func() error { _, err := os.Stat("/sys/devices/system/memory/block_size_bytes"); return err },
+	}
+	FeatureDevMem = &Feature{
+		Name: "/dev/mem", Use: "reading memory that was kept from this kernel", Since: "1.0", Option: "CONFIG_DEVMEM", Needs: "CAP_SYS_RAWIO, and a kernel that is not locked down",
+		How: "open it for reading",
+		probe: func() error {
+			f, err := os.Open("/dev/mem")
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		},
+	}
 	FeatureLiveUpdate = &Feature{
 		Name: "Live Update Orchestrator", Use: "memory that the kernel itself hands over to the next one; this version of kup does not use it", Since: "6.19", Option: "CONFIG_LIVEUPDATE",
 		How:   "look for /dev/liveupdate",

@@ -37,6 +37,7 @@ func prepare(opts Options) (*Plan, error) {
 		return nil, err
 	}
 
+	memory = memory.Free(opts.Free).Keep(opts.Keep)
 	plan := &Plan{Version: im.Version, Banner: im.Banner}
 	program, err := plan.choose(im, opts.Route)
 	if err != nil {
@@ -134,6 +135,12 @@ func hasFlag(cpuinfo, flag string) bool {
 type room struct {
 	total     uint64
 	available uint64 // what can be had without swapping
+}
+
+// AvailableMemory is what the running kernel can still give, bytes.
+func AvailableMemory() (uint64, error) {
+	r, err := readRoom()
+	return r.available, err
 }
 
 func readRoom() (room, error) {

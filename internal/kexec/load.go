@@ -14,6 +14,8 @@ type Options struct {
 	Initrd  string // path of the initrd or initramfs, "": none
 	CmdLine string // the kernel command line, complete
 	Route   Route  // "": RouteVmlinux, and RouteBzImage for kernels that cannot be unpacked here
+	Keep    Ranges // memory that the next kernel is to leave alone; see MemoryMap.Keep
+	Free    Ranges // memory that this kernel was so started with, and that is to be ordinary again
 }
 
 // Plan is a kernel that can be loaded, and how.

@@ -124,6 +124,57 @@ func (m MemoryMap) RAM() Ranges {
 	return free
 }
 
+// Of returns the memory of one type.
+func (m MemoryMap) Of(t MemoryType) Ranges {
+	var all []Range
+	for _, e := range m {
+		if e.Type == t {
+			all = append(all, e.Range)
+		}
+	}
+	return NewRanges(all...)
+}
+
+// Keep returns a map in which RAM is soft reserved: the next kernel leaves it alone until it is asked for it.
+func (m MemoryMap) Keep(rs Ranges) MemoryMap { return m.retype(rs, MemoryRAM, MemorySoft) }
+
+// Free takes Keep back.
+func (m MemoryMap) Free(rs Ranges) MemoryMap { return m.retype(rs, MemorySoft, MemoryRAM) }
+
+// retype gives that part of rs another type which has a certain one.
+func (m MemoryMap) retype(rs Ranges, from, to MemoryType) MemoryMap {
+	var out MemoryMap
+	for _, e := range m {
+		if e.Type != from {
+			out = append(out, e)
+			continue
+		}
+		rest := Ranges{e.Range}
+		for _, r := range rs.Within(e.Range) {
+			out = append(out, MemoryEntry{r, to})
+			rest = rest.Minus(r)
+		}
+		for _, r := range rest {
+			out = append(out, MemoryEntry{r, from})
+		}
+	}
+	slices.SortFunc(out, func(a, b MemoryEntry) int { return cmp.Compare(a.Start, b.Start) })
+	return out.joined()
+}
+
+// joined returns the map with neighbours of one type as one entry.
+func (m MemoryMap) joined() MemoryMap {
+	var out MemoryMap
+	for _, e := range m {
+		if n := len(out); n > 0 && out[n-1].Type == e.Type && out[n-1].End == e.Start {
+			out[n-1].End = e.End
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
 // encode returns m as struct boot_e820_entry.
 func (m MemoryMap) encode() []byte {
 	var b []byte

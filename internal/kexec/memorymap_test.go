@@ -118,3 +118,23 @@ func TestE820EntriesHave20Bytes(t *testing.T) {
 		t.Errorf("%#x + %#x, type %#x", a, n, typ)
 	}
 }
+
+// TestKeptMemoryCanBeFreed takes memory from the next kernel, and gives it back to the one after it.
+func TestKeptMemoryCanBeFreed(t *testing.T) {
+	ram := MemoryMap{{Range{0, 0x1000}, MemoryRAM}, {Range{0x1000, 0x2000}, MemoryReserved}, {Range{0x2000, 0x9000}, MemoryRAM}}
+	keep := Ranges{{0x800, 0x3000}, {0x5000, 0x6000}}
+	kept := ram.Keep(keep)
+	want := MemoryMap{
+		{Range{0, 0x800}, MemoryRAM}, {Range{0x800, 0x1000}, MemorySoft}, {Range{0x1000, 0x2000}, MemoryReserved},
+		{Range{0x2000, 0x3000}, MemorySoft}, {Range{0x3000, 0x5000}, MemoryRAM}, {Range{0x5000, 0x6000}, MemorySoft}, {Range{0x6000, 0x9000}, MemoryRAM},
+	}
+	if diff := cmp.Diff(want, kept); diff != "" {
+		t.Errorf("kept: %s", diff)
+	}
+	if diff := cmp.Diff(Ranges{{0x800, 0x1000}, {0x2000, 0x3000}, {0x5000, 0x6000}}, kept.Of(MemorySoft)); diff != "" {
+		t.Errorf("soft reserved: %s", diff)
+	}
+	if diff := cmp.Diff(ram, kept.Free(keep)); diff != "" {
+		t.Errorf("freed: %s", diff)
+	}
+}

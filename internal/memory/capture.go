@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/kup-project/kup/internal/foam"
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
@@ -21,11 +22,13 @@ type Capture struct {
 
 	Precopies map[int]*Precopy // by process ID
 	Holders   map[int]int      // by process ID: the copy made by fork that keeps what DumpHeld reads; see tracee.Holder
+	Frames    *frames.Pool     // where contents go instead of files; nil: into files
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
 
 	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
 	open   map[int]*foam.File   // by process ID, but for those in Precopies
+	kept   []*foam.File         // of shared memory in page frames
 	shared map[inode]*sharedSource
 }
 
@@ -111,27 +114,48 @@ func (c *Capture) known(pid int) (k known) {
 
 // planFOAM lays the FOAM of a process out, or what pre-copy has made of it, and notes which pages are left to be copied.
 func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages) error {
-	f := &p.Memory.FOAM
-	f.Name, f.Windows, f.Extents = foamName(p.PID), foam.Plan(stored), foam.Merged(own.all...)
-	left := foam.Extents(f.Extents)
-	if precopy := c.Precopies[p.PID]; precopy != nil {
-		if err := precopy.file.Grow(stored); err != nil {
+	pages := foam.Merged(own.all...)
+	file, err := c.file(p.PID)
+	switch {
+	case err != nil:
+		return err
+	case file == nil: // Dump makes it
+		p.Memory.FOAM = image.FOAM{Name: foamName(p.PID), Windows: foam.Plan(stored), Extents: pages}
+	default:
+		if err := file.Grow(stored, pages); err != nil {
 			return err
 		}
-		f.Windows = precopy.file.Windows()
+		p.Memory.FOAM = file.Describe(pages)
+	}
+	left := pages
+	if precopy := c.Precopies[p.PID]; precopy != nil {
 		left = precopy.remaining(own)
 		p.Memory.Hot = precopy.hot(left)
-	} else if file := c.open[p.PID]; file != nil {
-		if err := file.Grow(stored); err != nil {
-			return err
-		}
-		f.Windows = file.Windows()
 	}
 	if c.left == nil {
 		c.left = map[int]foam.Extents{}
 	}
 	c.left[p.PID] = left
 	return nil
+}
+
+// file returns the FOAM of a process that is there before Dump, nil if there is none.
+func (c *Capture) file(pid int) (*foam.File, error) {
+	if precopy := c.Precopies[pid]; precopy != nil {
+		return precopy.file, nil
+	}
+	if f := c.open[pid]; f != nil || c.Frames == nil {
+		return f, nil
+	}
+	return c.create(pid, nil)
+}
+
+// newFile makes a FOAM.
+func (c *Capture) newFile(name string, windows []image.Window) (*foam.File, error) {
+	if c.Frames != nil {
+		return foam.CreateInFrames(c.Frames, name), nil
+	}
+	return foam.Create(c.Path(name), windows)
 }
 
 // hasOwnPages reports whether a mapping can hold pages that only the process has. What is droppable is not saved: its owner

@@ -32,7 +32,7 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 
 // create makes the FOAM file of a process, which stays open until Close.
 func (c *Capture) create(pid int, windows []image.Window) (*foam.File, error) {
-	f, err := foam.Create(c.Path(foamName(pid)), windows)
+	f, err := c.newFile(foamName(pid), windows)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +158,17 @@ func (c *Capture) Compare(p *image.Process) error {
 
 // compare compares pages, as they are in the address space of pid, with what the FOAM of a process holds.
 func (c *Capture) compare(p *image.Process, pid int, pages foam.Extents) error {
-	f, err := foam.Open(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
+	f, err := c.file(p.PID)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	if f == nil || !f.InFrames() {
+		// What it finds is what a restore will find.
+		if f, err = foam.Open(c.Path(p.Memory.FOAM.Name), p.Memory.FOAM); err != nil {
+			return err
+		}
+		defer f.Close()
+	}
 	return parallel.Each(f.Runs(pages, chunk), func(e image.Extent) error {
 		stored, err := f.Map(e)
 		if err != nil {

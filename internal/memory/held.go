@@ -25,7 +25,7 @@ func (c *Capture) FindHeld(p *image.Process) error {
 		return fmt.Errorf("the copy of its memory, pid %d: %w", holder, err)
 	}
 	f := c.open[p.PID]
-	if err := f.Grow(stored); err != nil {
+	if err := f.Grow(stored, own.all); err != nil {
 		return err
 	}
 	pages := foam.Merged(own.all...)

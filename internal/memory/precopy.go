@@ -36,7 +36,7 @@ func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
 		return err
 	}
 	p := &Precopy{pid: in.PID(), tracker: tracker}
-	if p.file, err = foam.Create(c.Path(foamName(p.pid)), nil); err != nil {
+	if p.file, err = c.newFile(foamName(p.pid), nil); err != nil {
 		tracker.close()
 		return err
 	}
@@ -108,7 +108,7 @@ func (p *Precopy) hot(left foam.Extents) (lists [][]image.Extent) {
 
 // Copy copies pages that Find has returned, and leaves the processors to the application if that is busy. What is gone or cannot be read by now is left to the freeze.
 func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
-	if err := p.file.Grow(pages); err != nil {
+	if err := p.file.Grow(pages, pages); err != nil {
 		return 0, err
 	}
 	runs := p.file.Runs(pages, chunk)
@@ -155,22 +155,25 @@ func (c *Capture) ForgetEnded() error {
 	for _, p := range c.State.Processes {
 		live[p.PID] = p.State != image.Zombie
 	}
-	var ended []int
+	ended := map[int]*foam.File{}
 	for pid, p := range c.Precopies {
 		if !live[pid] {
 			p.stop()
 			delete(c.Precopies, pid)
-			ended = append(ended, pid)
+			ended[pid] = p.file
 		}
 	}
 	for pid, f := range c.open {
 		if !live[pid] {
 			f.Close()
 			delete(c.open, pid)
-			ended = append(ended, pid)
+			ended[pid] = f
 		}
 	}
-	for _, pid := range ended {
+	for pid, f := range ended {
+		if f.InFrames() {
+			continue
+		}
 		if err := os.Remove(c.Path(foamName(pid))); err != nil {
 			return fmt.Errorf("pages of pid %d, which has ended: %w", pid, err)
 		}

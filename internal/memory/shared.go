@@ -134,22 +134,29 @@ func (c *Capture) DumpShared(moved func(bytes int64)) error {
 
 func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 	m := &c.State.Memories[src.index]
-	to, err := foam.Create(c.Path(m.FOAM.Name), m.FOAM.Windows)
+	to, err := c.newFile(m.FOAM.Name, m.FOAM.Windows)
 	if err != nil {
 		return err
 	}
-	defer to.Close()
+	if to.InFrames() {
+		c.kept = append(c.kept, to)
+	} else {
+		defer to.Close()
+	}
 	extents, err := dataExtents(src.file, m)
 	if err != nil {
 		return fmt.Errorf("shared memory %d: %w", m.ID, err)
 	}
-	m.FOAM.Extents = extents
+	if err := to.Grow(m.FOAM.Extents, extents); err != nil {
+		return err
+	}
+	m.FOAM = to.Describe(extents)
 	return parallel.Each(to.Runs(extents, chunk), func(e image.Extent) error {
 		mem, err := to.Map(e)
 		if err != nil {
 			return err
 		}
-		defer kernel.Unmap(mem)
+		defer to.Unmap(mem)
 		if m.Huge == 0 {
 			_, err = src.file.ReadAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start))
 		} else {
@@ -209,6 +216,10 @@ func (c *Capture) Close() {
 		f.Close()
 	}
 	c.open = nil
+	for _, f := range c.kept {
+		f.Close()
+	}
+	c.kept = nil
 	for _, src := range c.shared {
 		src.file.Close()
 	}

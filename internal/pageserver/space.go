@@ -3,6 +3,7 @@ package pageserver
 import (
 	"errors"
 	"fmt"
+	"sort"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -53,17 +54,17 @@ func openSource(path string, layout image.FOAM) (*source, error) {
 
 // bytes returns the stored contents of e, which lies in one window.
 func (s *source) bytes(e image.Extent) ([]byte, error) {
-	for i, w := range s.file.Windows() {
-		if w.Start <= e.Start && e.End <= w.End {
-			return s.windows[i][e.Start-w.Start : e.End-w.Start], nil
-		}
+	windows := s.file.Windows()
+	i := sort.Search(len(windows), func(i int) bool { return windows[i].End > e.Start })
+	if i < len(windows) && windows[i].Start <= e.Start && e.End <= windows[i].End {
+		return s.windows[i][e.Start-windows[i].Start : e.End-windows[i].Start], nil
 	}
 	return nil, fmt.Errorf("addresses %#x-%#x: %w", e.Start, e.End, foam.ErrOutside)
 }
 
 // used notes that bytes were copied out of the mapping.
 func (s *source) used(bytes uint64) error {
-	if s.copied += bytes; s.copied < trim {
+	if s.copied += bytes; s.copied < trim || s.file.InFrames() {
 		return nil
 	}
 	s.copied = 0

@@ -59,7 +59,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		err = b.networkUp(ctx)
 		b.note("network up")
 	}
-	err = errors.Join(err, b.startAfresh())
+	err = errors.Join(err, b.startAfresh(), b.giveBack(ctx))
 	b.note("booted")
 	return &b.done, err
 }
@@ -95,14 +95,14 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.silence()}
+	failed := []error{b.startLost(), b.silence()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
 	failed = append(failed, b.journal.record(Restoring))
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
-		if a.Restored {
+		if a.over() {
 			continue
 		}
 		if err := b.restore(ctx, a, b.onDemand()); err != nil {
@@ -124,7 +124,7 @@ func (b *boot) restoreAll(ctx context.Context) error {
 func (b *boot) silence() error {
 	var failed []error
 	for _, a := range b.journal.Applications {
-		if a.Restored {
+		if a.over() {
 			continue
 		}
 		img, err := image.Open(a.Image)
@@ -182,7 +182,7 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 func (b *boot) settle() error {
 	phase := Settled
 	for _, a := range b.journal.Applications {
-		if !a.Restored {
+		if !a.over() {
 			phase = Restoring
 		}
 	}

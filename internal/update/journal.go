@@ -42,6 +42,8 @@ type Journal struct {
 	From         string        `json:"from"` // release of the old kernel
 	To           string        `json:"to"`   // release of the new one, "" if its file did not tell
 	Applications []Application `json:"applications"`
+	Carrier      Carrier       `json:"carrier"` // of memory
+	CarrierWhy   string        `json:"carrier_why"`
 	Steps        []Stamp       `json:"steps"`
 
 	dir string
@@ -54,6 +56,7 @@ type Application struct {
 	Image    string `json:"image"`              // directory
 	Former   string `json:"former,omitempty"`   // the image that its record named before, "" if none
 	Restored bool   `json:"restored,omitempty"` // it runs under the new kernel
+	Lost     bool   `json:"lost,omitempty"`     // its memory did not get there, so that it was started afresh
 	Error    string `json:"error,omitempty"`    // why it could not be restored
 
 	Capture *checkpoint.Report `json:"capture,omitempty"` // where the time went before the jump

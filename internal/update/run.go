@@ -11,6 +11,7 @@ import (
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/checkpoint"
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/memory"
@@ -28,6 +29,7 @@ type Options struct {
 	Tool   string // version of this program, for the manifests
 	// NoPrecopy leaves all memory to the freeze. Without it most is saved while the applications run.
 	NoPrecopy bool
+	Carrier   Carrier // of memory
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step of the switch, when it is reached. May be nil.
@@ -37,6 +39,8 @@ type Options struct {
 // Report is what a dry run found out.
 type Report struct {
 	Kernel       string    `json:"kernel"` // release of the next kernel
+	Carrier      Carrier   `json:"carrier"`
+	CarrierWhy   string    `json:"carrier_why"`
 	CmdLine      string    `json:"command_line"`
 	Notes        []string  `json:"notes,omitempty"`
 	Applications []Carried `json:"applications"`
@@ -84,6 +88,10 @@ type update struct {
 	journal *Journal
 	disks   *fileSystems
 	kmsg    kernelLog
+
+	frames  *frames.Pool // nil if there is not enough memory for it, or it is not wanted
+	carrier Carrier      // in use
+	why     string
 }
 
 // carried is one application on its way.
@@ -106,12 +114,13 @@ func (u *update) check() (*Report, error) {
 	if err := kexec.CheckMachine(); err != nil {
 		return nil, err
 	}
-	line, err := commandLine(u.Append)
-	if err != nil {
+	if err := u.findApplications(); err != nil {
 		return nil, err
 	}
-	u.next = kexec.Options{Kernel: u.Kernel, Initrd: u.Initrd, CmdLine: line}
-	if err := u.findApplications(); err != nil {
+	if err := u.chooseCarrier(); err != nil {
+		return nil, err
+	}
+	if err := u.describeNext(); err != nil {
 		return nil, err
 	}
 	u.tracer = tracee.New()
@@ -124,13 +133,30 @@ func (u *update) check() (*Report, error) {
 	return u.report()
 }
 
+// describeNext says what the next kernel is started with.
+func (u *update) describeNext() error {
+	line, err := commandLine(u.Append)
+	if err != nil {
+		return err
+	}
+	u.next = kexec.Options{Kernel: u.Kernel, Initrd: u.Initrd, CmdLine: line}
+	if u.next.Free, err = frames.Kept(); err != nil {
+		return err
+	}
+	if u.frames != nil {
+		u.next.Keep = u.frames.Blocks()
+		u.next.CmdLine += " " + frames.Parameters(u.next.Keep)
+	}
+	return nil
+}
+
 // report checks the next kernel.
 func (u *update) report() (*Report, error) {
 	plan, err := kexec.Check(u.next)
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{Kernel: plan.Version, CmdLine: u.next.CmdLine, Notes: plan.Notes, Applications: []Carried{}}
+	report := &Report{Kernel: plan.Version, Carrier: u.carrier, CarrierWhy: u.why, CmdLine: u.next.CmdLine, Notes: plan.Notes, Applications: []Carried{}}
 	for _, c := range u.carried {
 		report.Applications = append(report.Applications, Carried{c.Name, c.PID, app.Look(c.Record).Memory})
 	}
@@ -170,7 +196,7 @@ func (u *update) prepare() error {
 		if err != nil {
 			return err
 		}
-		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Progress: u.Progress})
+		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), Progress: u.Progress})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -204,12 +230,13 @@ func (u *update) load() error {
 		return err
 	}
 	u.note("loaded " + plan.Version)
+	u.note("carrier: " + string(u.carrier) + ": " + u.why)
 	return nil
 }
 
 // enter puts the applications and their images, which are begun already, into the journal: whoever finds it can clear up.
 func (u *update) enter() {
-	u.journal.Applications = nil
+	u.journal.Applications, u.journal.Carrier, u.journal.CarrierWhy = nil, u.carrier, u.why
 	for _, c := range u.carried {
 		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
 	}
@@ -221,6 +248,11 @@ func (u *update) change(ctx context.Context) error {
 		return err
 	}
 	u.note("captured")
+	if pool := u.pool(); pool != nil {
+		if err := pool.Check(); err != nil {
+			return err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -244,8 +276,12 @@ func (u *update) captureSettled(ctx context.Context) error {
 		if err == nil {
 			err = u.captureAll(ctx)
 		}
-		if err == nil || !errors.Is(err, refuse.ErrRefused) || try == tries || ctx.Err() != nil {
+		full := errors.Is(err, frames.ErrNoRoom) && u.Carrier == CarrierBest
+		if err == nil || !errors.Is(err, refuse.ErrRefused) && !full || try == tries || ctx.Err() != nil {
 			return err
+		}
+		if full {
+			u.fallBack(err)
 		}
 		if failed := u.dismiss(); failed != nil {
 			return errors.Join(err, failed)
@@ -357,6 +393,9 @@ func (u *update) close() {
 	if u.tracer != nil {
 		u.tracer.Close()
 	}
+	if u.frames != nil {
+		_ = u.frames.Close() // its end gives the memory back too
+	}
 	for _, c := range u.carried {
 		c.Unlock()
 	}
@@ -411,7 +450,7 @@ func commandLine(more string) (string, error) {
 func nextCommandLine(running, more string) string {
 	var words []string
 	for word := range strings.FieldsSeq(running) {
-		if !strings.HasPrefix(word, "BOOT_IMAGE=") && !strings.HasPrefix(word, "initrd=") {
+		if !strings.HasPrefix(word, "BOOT_IMAGE=") && !strings.HasPrefix(word, "initrd=") && !frames.IsParameter(word) {
 			words = append(words, word)
 		}
 	}

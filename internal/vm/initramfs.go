@@ -116,13 +116,38 @@ func (i Initramfs) addModules(t *tree) error {
 	if err != nil {
 		return err
 	}
+	dir := "/lib/modules/" + i.Kernel.Release + "/"
 	var list strings.Builder
 	for _, m := range modules {
-		path := "/lib/modules/" + i.Kernel.Release + "/" + m.path
-		t.addText(path, string(m.content))
-		fmt.Fprintln(&list, path)
+		t.addText(dir+m.path, string(m.content))
+		fmt.Fprintln(&list, dir+m.path)
 	}
 	t.addText("/etc/kup-guest/modules", list.String())
+	return available.addOptional(t, dir)
+}
+
+// addOptional adds modules that are loaded when somebody asks for them, and the list in which modprobe(8) looks for what they depend on.
+func (m *moduleTree) addOptional(t *tree, dir string) error {
+	var list strings.Builder
+	for _, name := range OptionalModules {
+		modules, err := m.resolve([]string{name})
+		if err != nil {
+			return err
+		}
+		if len(modules) == 0 {
+			continue // built in
+		}
+		last := len(modules) - 1
+		fmt.Fprintf(&list, "%s:", modules[last].path)
+		for _, needed := range slices.Backward(modules[:last]) {
+			fmt.Fprintf(&list, " %s", needed.path)
+		}
+		fmt.Fprintln(&list)
+		for _, one := range modules {
+			t.addText(dir+one.path, string(one.content))
+		}
+	}
+	t.addText(dir+"modules.dep", list.String())
 	return nil
 }
 

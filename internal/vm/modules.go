@@ -24,6 +24,9 @@ var DefaultModules = []string{
 	"inet_diag", "tcp_diag", "udp_diag", "unix_diag", "netlink_diag",
 }
 
+// OptionalModules are there for modprobe(8): they give memory that was kept over a change of the kernel to the page allocator.
+var OptionalModules = []string{"dax_hmem", "kmem"}
+
 // module is one to load: its file name below lib/modules/RELEASE, and its uncompressed content.
 type module struct {
 	name    string // with underscores, as in lsmod(8)

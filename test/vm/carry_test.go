@@ -55,8 +55,8 @@ func TestServersLiveThroughUpdates(t *testing.T) {
 	for _, s := range all {
 		s.start(t, g, network)
 	}
-	for _, line := range []string{"6.12", "6.1"} {
-		update(t, g, line)
+	for _, to := range []struct{ line, carrier string }{{"6.12", "ram"}, {"6.1", "disk"}} {
+		update(t, g, to.line, "--carrier", to.carrier)
 		for _, s := range all {
 			s.awaitAnswers(t)
 		}

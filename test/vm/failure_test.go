@@ -12,6 +12,7 @@ import (
 
 const (
 	exitFailed  = 1
+	exitUsage   = 2
 	exitRefused = 3
 )
 
@@ -51,6 +52,12 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		{"kup is killed when the kernel is loaded", "", whenItSays("loaded", "kill -9 $pid", good), killed, "", ""},
 		{"kup is killed when it freezes", "", whenItSays("freeze", "kill -9 $pid", good), killed, "", ""},
 		{"kup is killed when all are frozen", "", whenItSays("frozen", "kill -9 $pid", good), killed, "", ""},
+		{"kup is killed with memory in frames", "", whenItSays("frozen", "kill -9 $pid", good+" --carrier ram"), killed, "",
+			"grep -q 'HugePages_Total: *0$' /proc/meminfo && test $(cat /proc/sys/vm/nr_overcommit_hugepages) = 0"},
+		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
+			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
+			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
+		{"a carrier that is none", "", good + " --carrier pigeon", exitUsage, "ram", ""},
 		{"kexec is disabled", "echo 1 >/proc/sys/kernel/kexec_load_disabled", good, exitFailed, "kexec_load_disabled", ""},
 	} {
 		ok := t.Run(tt.name, func(t *testing.T) {

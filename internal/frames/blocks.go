@@ -1,0 +1,109 @@
+package frames
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/kup-project/kup/internal/kexec"
+)
+
+// memoryDir is described in Documentation/ABI/testing/sysfs-devices-memory.
+const memoryDir = "/sys/devices/system/memory"
+
+// blockSize is the size of a memory block, bytes.
+func blockSize() (uint64, error) { return readNumber(memoryDir+"/block_size_bytes", 16) }
+
+// parameter is the word on the kernel's command line that says which memory it was told to leave alone.
+const parameter = "kup.memory="
+
+// noAutoload keeps a device manager from loading the modules that give such memory to the page allocator before it was read.
+const noAutoload = "modprobe.blacklist=dax_hmem,kmem"
+
+// Parameters are the words of a command line for a kernel that is to leave blocks alone.
+func Parameters(blocks kexec.Ranges) string {
+	if len(blocks) == 0 {
+		return ""
+	}
+	var list []string
+	for _, b := range blocks {
+		list = append(list, fmt.Sprintf("%#x-%#x", b.Start, b.End))
+	}
+	return parameter + strings.Join(list, ",") + " " + noAutoload
+}
+
+// IsParameter tells the words that Parameters makes from others.
+func IsParameter(word string) bool { return strings.HasPrefix(word, parameter) || word == noAutoload }
+
+// Kept returns the memory that the running kernel was told to leave alone by an update.
+func Kept() (kexec.Ranges, error) {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	return parseKept(string(text))
+}
+
+func parseKept(line string) (kexec.Ranges, error) {
+	var kept []kexec.Range
+	for word := range strings.FieldsSeq(line) {
+		list, ok := strings.CutPrefix(word, parameter)
+		if !ok {
+			continue
+		}
+		for one := range strings.SplitSeq(list, ",") {
+			var r kexec.Range
+			if n, err := fmt.Sscanf(one, "0x%x-0x%x", &r.Start, &r.End); n != 2 || err != nil || r.Start >= r.End {
+				return nil, fmt.Errorf("the kernel parameter %s is not readable", word)
+			}
+			kept = append(kept, r)
+		}
+	}
+	return kexec.NewRanges(kept...), nil
+}
+
+// usableRAM is what the firmware gave the machine, with what this kernel was told to leave alone by an update, but without the first block: the kernel starts there.
+func usableRAM() (kexec.Ranges, error) {
+	memory, err := kexec.ReadMemoryMap()
+	if err != nil {
+		return nil, err
+	}
+	kept, err := Kept()
+	if err != nil {
+		return nil, err
+	}
+	size, err := blockSize()
+	if err != nil {
+		return nil, err
+	}
+	return memory.Free(kept).RAM().Minus(kexec.Range{End: size}), nil
+}
+
+// checkAvailable is ErrNoRoom if the machine would be short of memory with size bytes less.
+func checkAvailable(size uint64) error {
+	available, err := kexec.AvailableMemory()
+	if err != nil {
+		return err
+	}
+	// Enough to load the kernel with, and for the applications to go on.
+	const spare = 256 << 20
+	if available < size+spare {
+		return fmt.Errorf("%w: %d MB are available, and it takes %d MB", ErrNoRoom, available>>20, (size+spare)>>20)
+	}
+	return nil
+}
+
+func readNumber(path string, base int) (uint64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(string(text)), "0x"), base, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
+}
+
+func writeText(path, text string) error { return os.WriteFile(path, []byte(text), 0) }
