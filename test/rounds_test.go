@@ -18,7 +18,7 @@ func times(usually, long int) int {
 }
 
 // rounds is how often each program of the tests below goes through a checkpoint with pre-copy and a restore on demand.
-func rounds() int { return times(10, 100) }
+func rounds() int { return times(4, 100) }
 
 // TestProgramsWorkThroughRounds takes programs that never rest through rounds.
 func TestProgramsWorkThroughRounds(t *testing.T) {
