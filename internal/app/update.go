@@ -6,6 +6,13 @@ func (r *Record) CrashedWithMachine() (bool, error) {
 	return r.State == Running && r.Boot != boot, err
 }
 
+// Lost notes that the image of an update is of no use: the application ended with the machine. Former is its last checkpoint before that, "" if none.
+func (l *Locked) Lost(former string) error {
+	l.Image = former
+	l.set(Running)
+	return l.Save()
+}
+
 // Settled notes that the application needs the image of an update no more. Former is its last checkpoint before that, "" if none.
 func (l *Locked) Settled(former string) error {
 	l.Image = former

@@ -95,7 +95,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.startLost(), b.silence()}
+	failed := []error{b.forgetLost(), b.silence()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")

@@ -13,8 +13,9 @@ import (
 // over tells whether nothing is left to do for an application.
 func (a *Application) over() bool { return a.Restored || a.Lost }
 
-// startLost starts those applications afresh whose memory has not got here: the machine was switched off on the way.
-func (b *boot) startLost() error {
+// forgetLost gives up those applications whose memory has not got here, because the machine was switched off on the way. They are started afresh, as
+// after any other start.
+func (b *boot) forgetLost() error {
 	var failed []error
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
@@ -31,33 +32,24 @@ func (b *boot) startLost() error {
 			continue
 		}
 		b.note("lost " + a.Name + ": " + err.Error())
-		a.Error = err.Error()
-		if err := b.startInstead(a); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		a.Lost = true
-		b.done.Started = append(b.done.Started, a.Name)
-		b.note("started " + a.Name)
+		a.Lost, a.Error = true, err.Error()
+		failed = append(failed, b.forgetImage(a))
 	}
 	return errors.Join(failed...)
 }
 
-// startInstead starts an application whose image is of no use.
-func (b *boot) startInstead(a *Application) error {
+// forgetImage removes an image that is of no use.
+func (b *boot) forgetImage(a *Application) error {
 	l, err := b.Store.LockWaiting(a.Name)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock()
-	if l.Image == a.Image {
-		l.Image = a.Former
+	former := l.Image
+	if former == a.Image {
+		former = a.Former
 	}
-	p, err := l.StartAgain()
-	if err != nil {
-		return err
-	}
-	return errors.Join(p.Release(), removeImage(a.Image))
+	return errors.Join(l.Lost(former), removeImage(a.Image))
 }
 
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
