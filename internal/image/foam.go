@@ -11,6 +11,16 @@ func (f *FOAM) Offset(addr uint64) (int64, bool) {
 	return int64(w.Offset + (addr - w.Start)), true
 }
 
+// address returns what lies at an offset of the FOAM file, which must be in a window.
+func (f *FOAM) address(offset uint64) uint64 {
+	for _, w := range f.Windows {
+		if w.Offset <= offset && offset-w.Offset < w.End-w.Start {
+			return w.Start + (offset - w.Offset)
+		}
+	}
+	panic(fmt.Sprintf("offset %#x of %s is in no window", offset, f.Name))
+}
+
 // Window returns the window that addr lies in.
 func (f *FOAM) Window(addr uint64) (Window, bool) {
 	low, high := 0, len(f.Windows)

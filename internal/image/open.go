@@ -16,6 +16,8 @@ type Image struct {
 	Dir      string // absolute
 	Manifest *Manifest
 	State    *State
+
+	unverified map[string][]byte // the hashes of FOAM files, by name, that ReadPages will compare
 }
 
 // Path returns where contents of that name are.
@@ -29,6 +31,7 @@ type Option func(*checks)
 
 type checks struct {
 	contents bool
+	later    bool
 	progress func(done, total int64)
 	xcr0     uint64 // of this processor
 	anyCPU   bool
@@ -39,6 +42,9 @@ type checks struct {
 func WithContents(progress func(done, total int64)) Option {
 	return func(c *checks) { c.contents, c.progress = true, progress }
 }
+
+// PagesLater makes WithContents leave out the private memory of processes, for a caller who reads all of it by ReadPages, which then compares it.
+func PagesLater() Option { return func(c *checks) { c.later = true } }
 
 // AnyCPU makes Open accept an image whose threads could not run on this processor: to look at it only.
 func AnyCPU() Option { return func(c *checks) { c.anyCPU = true } }
@@ -67,7 +73,11 @@ func Open(dir string, options ...Option) (*Image, error) {
 		}
 	}
 	if c.contents && img.Sealed() {
-		if err := img.verifyContents(c.progress); err != nil {
+		later := map[string]bool{}
+		for i := range img.State.Processes {
+			later[img.State.Processes[i].Memory.FOAM.Name] = c.later
+		}
+		if err := img.verifyContents(later, c.progress); err != nil {
 			return nil, err
 		}
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/zeebo/blake3"
 )
 
@@ -67,22 +67,54 @@ func (c chunk) size() int64 {
 	return int64(n)
 }
 
-// hash reads the chunk from f and returns its hash, as FileSeal describes it.
-func (c chunk) hash(f *os.File, buf []byte) ([]byte, error) {
+// hash reads the chunk from f and returns its hash, as FileSeal describes it. Each part of it is handed to take, too.
+func (c chunk) hash(f *os.File, take taker) ([]byte, error) {
 	h := blake3.New()
 	for _, r := range c {
 		head := binary.LittleEndian.AppendUint64(nil, r.Start)
 		h.Write(binary.LittleEndian.AppendUint64(head, r.End-r.Start))
-		for at := r.Start; at < r.End; {
-			part := buf[:min(uint64(len(buf)), r.End-at)]
-			if _, err := f.ReadAt(part, int64(at)); err != nil {
-				return nil, fmt.Errorf("reading at offset %#x: %w", at, err)
-			}
+		err := readRun(f, r, func(offset uint64, part []byte) error {
 			h.Write(part)
-			at += uint64(len(part))
+			return take(offset, part)
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return h.Sum(nil), nil
+}
+
+// read reads the chunk from f and hands each part of it to take.
+func (c chunk) read(f *os.File, take taker) error {
+	for _, r := range c {
+		if err := readRun(f, r, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taker gets what stands at an offset of a file. The bytes are only valid until it returns.
+type taker func(offset uint64, part []byte) error
+
+// parts are buffers for what is read at a time. It is in the processor's cache then, for all that is done with it.
+var parts = sync.Pool{New: func() any { return new([512 << 10]byte) }}
+
+// readRun reads a run of file offsets in parts.
+func readRun(f *os.File, r Extent, take taker) error {
+	buf := parts.Get().(*[512 << 10]byte)
+	defer parts.Put(buf)
+	for at := r.Start; at < r.End; {
+		part := buf[:min(uint64(len(buf)), r.End-at)]
+		if _, err := f.ReadAt(part, int64(at)); err != nil {
+			return fmt.Errorf("reading at offset %#x: %w", at, err)
+		}
+		if err := take(at, part); err != nil {
+			return err
+		}
+		at += uint64(len(part))
+	}
+	return nil
 }
 
 // runs returns the file offsets of a FOAM's extents, ascending by address. No run goes across a window's border.
@@ -154,55 +186,42 @@ type hashJob struct {
 	file  *os.File
 	name  string
 	chunk chunk
-	do    func(hash []byte) error
+	do    func(hash []byte) error // nil: the hash is not asked for
+}
+
+// run reads the chunk, hands its parts to take, and its hash to do.
+func (j *hashJob) run(take taker) error {
+	if j.do == nil {
+		return j.chunk.read(j.file, take)
+	}
+	hash, err := j.chunk.hash(j.file, take)
+	if err != nil {
+		return err
+	}
+	return j.do(hash)
 }
 
 // hashAll hashes chunks on all processors and hands each hash to its job, until one returns an error.
 func hashAll(jobs []hashJob, progress func(done, total int64)) error {
-	var total int64
-	for _, t := range jobs {
-		total += t.chunk.size()
+	var total, done int64
+	for _, j := range jobs {
+		total += j.chunk.size()
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
 	progress(0, total)
-	var (
-		mu   sync.Mutex
-		next int
-		done int64
-		fail error // the first
-		wg   sync.WaitGroup
-	)
-	take := func() (hashJob, bool) {
+	var mu sync.Mutex
+	return parallel.Each(jobs, func(j hashJob) error {
+		if err := j.run(func(uint64, []byte) error { return nil }); err != nil {
+			return fmt.Errorf("%s: %w", j.name, err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if next == len(jobs) || fail != nil {
-			return hashJob{}, false
-		}
-		next++
-		return jobs[next-1], true
-	}
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			buf := make([]byte, 256<<10) // stays in the cache
-			for t, ok := take(); ok; t, ok = take() {
-				hash, err := t.chunk.hash(t.file, buf)
-				if err == nil {
-					err = t.do(hash)
-				}
-				mu.Lock()
-				if err != nil && fail == nil {
-					fail = fmt.Errorf("%s: %w", t.name, err)
-				}
-				done += t.chunk.size()
-				progress(done, total)
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	return fail
+		done += j.chunk.size()
+		progress(done, total)
+		return nil
+	})
 }
 
 // Seal adds hashes of all contents to the committed image in dir, durably, so that Verify and Open (WithContents) find bit rot. It

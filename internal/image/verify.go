@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// verifyContents compares all contents with the seal.
-func (i *Image) verifyContents(progress func(done, total int64)) error {
+// verifyContents compares all contents with the seal, but for those in files of the names in later, of which it only notes the hashes.
+func (i *Image) verifyContents(later map[string]bool, progress func(done, total int64)) error {
 	seals, err := i.loadSeals()
 	if err != nil {
 		return err
@@ -16,6 +16,7 @@ func (i *Image) verifyContents(progress func(done, total int64)) error {
 	if err != nil {
 		return err
 	}
+	i.unverified = map[string][]byte{}
 	var jobs []hashJob
 	for _, s := range seals.Files {
 		f, err := os.Open(i.Path(s.Name))
@@ -30,24 +31,37 @@ func (i *Image) verifyContents(progress func(done, total int64)) error {
 		if err := checkHoles(f, i.Manifest.entry(s.Name).Size, data); err != nil {
 			return damaged(i.Dir, s.Name, "%w", err)
 		}
-		chunks := cut(data)
-		if len(s.Hashes) != len(chunks)*hashSize {
-			return damaged(i.Dir, sealName, "it has %d bytes of hashes for the %d chunks of %s", len(s.Hashes), len(chunks), s.Name)
+		all, err := comparisons(f, s.Name, cut(data), s.Hashes)
+		if err != nil {
+			return damaged(i.Dir, sealName, "%w", err)
 		}
-		for n, c := range chunks {
-			want := s.Hashes[n*hashSize:][:hashSize]
-			jobs = append(jobs, hashJob{f, s.Name, c, func(hash []byte) error {
-				if bytes.Equal(hash, want) {
-					return nil
-				}
-				return fmt.Errorf("the bytes between offsets %#x and %#x do not fit their hash", c[0].Start, c[len(c)-1].End)
-			}})
+		if later[s.Name] {
+			i.unverified[s.Name] = s.Hashes
+			continue
 		}
+		jobs = append(jobs, all...)
 	}
 	if err := hashAll(jobs, progress); err != nil {
 		return reject(ErrCorrupt, "image %s: %w; the image is damaged and cannot be used", i.Dir, err)
 	}
 	return nil
+}
+
+// comparisons returns the jobs that compare chunks of a file with their hashes.
+func comparisons(f *os.File, name string, chunks []chunk, hashes []byte) (jobs []hashJob, err error) {
+	if len(hashes) != len(chunks)*hashSize {
+		return nil, fmt.Errorf("it has %d bytes of hashes for the %d chunks of %s", len(hashes), len(chunks), name)
+	}
+	for n, c := range chunks {
+		want := hashes[n*hashSize:][:hashSize]
+		jobs = append(jobs, hashJob{f, name, c, func(hash []byte) error {
+			if bytes.Equal(hash, want) {
+				return nil
+			}
+			return fmt.Errorf("the bytes between offsets %#x and %#x do not fit their hash", c[0].Start, c[len(c)-1].End)
+		}})
+	}
+	return jobs, nil
 }
 
 // loadSeals reads the seal. Afterwards it has one entry for each file of contents.
