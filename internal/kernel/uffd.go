@@ -95,14 +95,16 @@ func UffdRead(fd int, messages []UffdMessage) (int, error) {
 	}
 }
 
-// UffdCopy puts copies of our own memory from src on into missing pages from dst on, and wakes whoever waits for them. It returns how many
+// UffdCopy puts copies of src, whole pages of our own memory, into missing pages from dst on, and wakes whoever waits for them. It returns how many
 // bytes were copied; if not all, the error says why: EAGAIN, events are to be read first, or nothing but that the rest was not reached; EEXIST, the
 // first page is there; ENOENT, no such mapping is watched; ESRCH, the process has ended; EFAULT, src cannot be read.
-func UffdCopy(fd int, dst, src, size uint64) (uint64, error) {
+func UffdCopy(fd int, dst uint64, src []byte) (uint64, error) {
 	c := struct {
-		dst, src, size, mode uint64
-		copied               int64
-	}{dst, src, size, 0, 0}
+		dst        uint64
+		src        *byte // no number: a goroutine's stack moves when it grows
+		size, mode uint64
+		copied     int64
+	}{dst, &src[0], uint64(len(src)), 0, 0}
 	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uffdioCopy, uintptr(unsafe.Pointer(&c)))
 	return uffdResult(c.copied, e)
 }

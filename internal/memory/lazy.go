@@ -111,15 +111,21 @@ func openUffd(s *tracee.Seed) (int, error) {
 	if err := b.Run(); err != nil {
 		return -1, err
 	}
+	fd, taken := takeDescriptor(s, int(uffd.Value()))
+	b.Must("close the userfaultfd", kernel.SysClose, uffd.Value())
+	if err := b.Run(); err != nil && taken == nil {
+		kernel.Close(fd)
+		return -1, err
+	}
+	return fd, taken
+}
+
+// takeDescriptor returns a duplicate of a seed's descriptor.
+func takeDescriptor(s *tracee.Seed, theirs int) (int, error) {
 	pidfd, err := kernel.PidfdOpen(s.PID())
 	if err != nil {
 		return -1, err
 	}
 	defer kernel.Close(pidfd)
-	fd, err := kernel.PidfdGetfd(pidfd, int(uffd.Value()))
-	if err != nil {
-		return -1, err
-	}
-	b.Must("close the userfaultfd", kernel.SysClose, uffd.Value())
-	return fd, b.Run()
+	return kernel.PidfdGetfd(pidfd, theirs)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
-	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -19,8 +18,8 @@ var ErrFileChanged = errors.New("a mapped file has changed since the checkpoint"
 
 // Rebuild makes address spaces again, in seeds.
 type Rebuild struct {
-	State *image.State
-	Path  func(name string) string // of a file in the image directory
+	State *image.State // of Image
+	Image *image.Image
 
 	Shared map[int]int // kup's descriptors, by SharedMem.ID; see CreateShared
 	Lazy   *Lazy       // nil: all memory is filled before the processes run
@@ -115,7 +114,7 @@ func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, atOnce foam.Extents
 	if err := r.adorn(p, s); err != nil {
 		return err
 	}
-	if err := r.Lazy.watch(p, s, r.Path(p.Memory.FOAM.Name), watched); err != nil {
+	if err := r.Lazy.watch(p, s, r.Image.Path(p.Memory.FOAM.Name), watched); err != nil {
 		return err
 	}
 	return disableHugePages(s, false)
@@ -262,50 +261,4 @@ func allocateKeys(p *image.Process, s *tracee.Seed) error {
 		b.Must("allocate a protection key", kernel.SysPkeyAlloc, 0, 0)
 	}
 	return b.Run()
-}
-
-// fill copies stored pages into the seed. What the process itself may not write is written through /proc/PID/mem.
-func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, moved func(int64)) error {
-	if len(stored) == 0 {
-		return nil
-	}
-	f, err := foam.Open(r.Path(p.Memory.FOAM.Name), p.Memory.FOAM)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", s.PID()), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer mem.Close()
-	var work []image.Extent
-	writable := map[image.Extent]bool{}
-	for i := range p.Memory.VMAs {
-		v := &p.Memory.VMAs[i]
-		if !hasOwnPages(v) {
-			continue
-		}
-		for _, e := range f.Runs(stored.Within(image.Extent{Start: v.Start, End: v.End}), chunk) {
-			work = append(work, e)
-			writable[e] = v.Prot&kernel.ProtWrite != 0
-		}
-	}
-	return parallel.Each(work, func(e image.Extent) error {
-		from, err := f.Map(e)
-		if err != nil {
-			return err
-		}
-		defer f.Unmap(from)
-		if writable[e] {
-			err = kernel.WriteMemory(s.PID(), e.Start, from)
-		} else {
-			_, err = mem.WriteAt(from, int64(e.Start))
-		}
-		if err != nil {
-			return fmt.Errorf("pid %d: write pages %x-%x: %w", s.PID(), e.Start, e.End, err)
-		}
-		moved(int64(len(from)))
-		return nil
-	})
 }

@@ -167,7 +167,7 @@ func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64))
 	if len(m.FOAM.Extents) == 0 {
 		return nil
 	}
-	from, err := foam.Open(r.Path(m.FOAM.Name), m.FOAM)
+	from, err := foam.Open(r.Image.Path(m.FOAM.Name), m.FOAM)
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func (s *space) serve(f fault) error {
 func (s *space) zero(f fault) error {
 	var err error
 	if f.write {
-		_, err = kernel.UffdCopy(s.uffd, f.page, kernel.AddressOf(s.zeros), pageSize)
+		_, err = kernel.UffdCopy(s.uffd, f.page, s.zeros)
 	} else {
 		_, err = kernel.UffdZero(s.uffd, f.page, pageSize)
 	}
@@ -189,7 +189,7 @@ func (s *space) put(p piece) error {
 	step := p.size()
 	for at := p.Start; at < p.End; {
 		size := min(step, p.End-at)
-		done, err := kernel.UffdCopy(s.uffd, at, kernel.AddressOf(contents)+(at-p.Start), size)
+		done, err := kernel.UffdCopy(s.uffd, at, contents[at-p.Start:][:size])
 		switch {
 		case done > 0 || err == nil:
 		case errors.Is(err, kernel.ENOENT) && kernel.UffdChanging(s.uffd):

@@ -110,7 +110,7 @@ func (r *restorer) run(ctx context.Context) error {
 	return nil
 }
 
-// load reads and verifies the image, page contents included.
+// load reads and verifies the image, but for the private memory of processes, which is read only once: when it is copied.
 func (r *restorer) load() error {
 	var checks []image.Option
 	if r.options.OnDemand {
@@ -118,14 +118,14 @@ func (r *restorer) load() error {
 			return err
 		}
 	} else {
-		checks = append(checks, image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
+		checks = append(checks, image.PagesLater(), image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
 	}
 	img, err := image.Open(r.options.Dir, checks...)
 	if err != nil {
 		return err
 	}
 	r.image, r.state = img, img.State
-	r.memory = memory.Rebuild{State: r.state, Path: img.Path, Lazy: r.memory.Lazy}
+	r.memory = memory.Rebuild{State: r.state, Image: img, Lazy: r.memory.Lazy}
 	r.objects = object.Rebuild{State: r.state, Dir: img.Dir}
 	r.countBytes()
 	return nil
@@ -240,7 +240,9 @@ func (r *restorer) live(do func(p *image.Process, s *tracee.Seed) error) error {
 		if !ok {
 			continue
 		}
-		if err := do(p, seed); err != nil {
+		if err := do(p, seed); errors.Is(err, image.ErrNotAcceptable) {
+			return err // is about the image, not about the process
+		} else if err != nil {
 			return fmt.Errorf("restore pid %d (%s): %w", p.PID, p.Comm, err)
 		}
 	}
