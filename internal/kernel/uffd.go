@@ -163,13 +163,6 @@ func KeepOnExec(fd int) error {
 	return err
 }
 
-// PopulateRead brings the pages of a mapping of ours into its page tables, see madvise(2), MADV_POPULATE_READ, since v5.14. EFAULT: a page
-// cannot be read.
-func PopulateRead(mem []byte) error {
-	const madvPopulateRead = 22
-	return unix.Madvise(mem, madvPopulateRead)
-}
-
 // PopulateWrite makes the pages of a mapping of ours as if they were written to, see madvise(2), MADV_POPULATE_WRITE, since v5.14. EFAULT: there is no room
 // for one.
 func PopulateWrite(mem []byte) error {

@@ -4,7 +4,7 @@
 //
 //   - A space is one address space with missing pages: registered with a userfaultfd, so that who touches them waits until they are in.
 //   - A family is the space of a restored process and those of the children that it forks meanwhile. Each family has one thread of the
-//     server, which nothing else runs on.
+//     server, which nothing else runs on. It alone reads messages and serves faults; if there are processors enough, others help it to fill what nobody waits for.
 //   - What is hot was written shortly before the checkpoint: of what nobody waits for, it comes first. It moves with its mapping.
 //   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
 //     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing.
@@ -18,6 +18,7 @@
 //     keeps us from copying in between (EAGAIN) from the moment of the change until the message is read. Messages of several threads may be
 //     read in another order than that of the changes, so that these are only made when the space holds still: then all are known, and what is
 //     watched tells the order, see settle.
+//   - No message is read while others help: they copy what was missing when they began, and after a change that is only safe as long as the kernel refuses.
 //   - A page that is not in the set was never stored, or has been given up by the application: it is zeros.
 //   - A space is let go of when nothing is missing in it, or when its process has ended.
 //

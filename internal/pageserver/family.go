@@ -24,9 +24,10 @@ const (
 
 // family is the space of a restored process and those of its children since.
 type family struct {
-	spaces []*space // parents before children
-	gate   int      // a pipe: once it is hung up, the background fill may begin
-	open   bool     // that has happened
+	spaces  []*space // parents before children
+	gate    int      // a pipe: once it is hung up, the background fill may begin
+	open    bool     // that has happened
+	threads int      // that share the background fill
 
 	messages [64]kernel.UffdMessage
 	scarce   int // how often in a row there was no memory
@@ -116,13 +117,21 @@ func (f *family) listen(s *space) (heard bool, err error) {
 	return heard, nil
 }
 
-// fill brings in a chunk of the first space that lacks something. Parents come first: many a child does not live so long.
+// called tells whether the kernel has something to tell, without hearing it.
+func (f *family) called() bool {
+	return slices.ContainsFunc(f.spaces, func(s *space) bool {
+		events, err := kernel.PollNow(s.uffd, kernel.PollIn)
+		return err == nil && events&kernel.PollIn != 0
+	})
+}
+
+// fill brings in some of the first space that lacks something. Parents come first: many a child does not live so long.
 func (f *family) fill() error {
 	s := f.spaces[0]
 	if len(s.missing) == 0 {
 		return f.leave(s)
 	}
-	return f.absorb(s, s.fill())
+	return f.absorb(s, s.fill(f.threads, f.called))
 }
 
 // absorb deals with what may happen to a space.

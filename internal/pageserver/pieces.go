@@ -58,6 +58,22 @@ func (m pieces) within(e image.Extent) pieces {
 	return out
 }
 
+// appendChunks adds what is missing of e to a list, cut at multiples of chunk, until the list has atOnce pieces.
+func (m pieces) appendChunks(list []piece, e image.Extent) []piece {
+	first, last := m.find(e)
+	for _, p := range m[first:last] {
+		for p = p.within(e); p.size() > 0; {
+			if len(list) == atOnce {
+				return list
+			}
+			end := min(p.End, p.Start&^(chunk-1)+chunk)
+			list = append(list, p.within(image.Extent{Start: p.Start, End: end}))
+			p = p.within(image.Extent{Start: end, End: p.End})
+		}
+	}
+	return list
+}
+
 // remove takes e out of the set and returns how many bytes of it were missing.
 func (m *pieces) remove(e image.Extent) (bytes uint64) {
 	if e.Start >= e.End {

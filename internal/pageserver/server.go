@@ -6,12 +6,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/kernel"
 )
 
@@ -106,7 +108,7 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 	if i < 0 {
 		return errors.New("it is not one of the application's processes")
 	}
-	src, err := openSource(p.Path, p.FOAM)
+	src, err := foam.Open(p.Path, p.FOAM)
 	if err != nil {
 		return err
 	}
@@ -133,10 +135,14 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 // reportEvery is how often the file that says how far we are is replaced.
 const reportEvery = 100 * time.Millisecond
 
+// mostThreads is how many threads share the background fill of a family, if there are so many processors for each: what more of them bring in, the application lacks.
+const mostThreads = 3
+
 // serve runs all families to their end.
 func (s *server) serve() error {
 	ends := make(chan error)
 	for _, f := range s.families {
+		f.threads = min(mostThreads, runtime.NumCPU()/len(s.families))
 		go func() { ends <- f.run() }()
 	}
 	tick := time.NewTicker(reportEvery)

@@ -3,11 +3,12 @@ package pageserver
 import (
 	"errors"
 	"fmt"
-	"sort"
+	"sync"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
 const (
@@ -15,72 +16,24 @@ const (
 
 	// around is how much is brought in with a page that was touched, bytes, aligned.
 	around = 64 << 10
-	// chunk is how much the background fill copies before it looks for faults again, bytes: about as long as two faults take.
+	// chunk is how much is copied before anybody looks for faults again, bytes: about as long as two faults take.
 	chunk = 256 << 10
-	// trim is after how many copied bytes a source gives its page tables back. Otherwise all of the FOAM would count as the server's
-	// memory.
-	trim = 64 << 20
 )
 
 var (
 	// errChanging: the kernel has news of the address space that must be read first.
 	errChanging = errors.New("the address space is being changed")
+	// errCalled: somebody may have something to tell.
+	errCalled = errors.New("there may be messages")
 	// errEnded: nobody uses the address space any more.
 	errEnded = errors.New("the process has ended")
 )
-
-// source is the FOAM of a space, mapped.
-type source struct {
-	file    *foam.File
-	windows [][]byte // as file.Windows()
-	copied  uint64   // since the last trim
-}
-
-func openSource(path string, layout image.FOAM) (*source, error) {
-	file, err := foam.Open(path, layout)
-	if err != nil {
-		return nil, err
-	}
-	s := &source{file: file}
-	for _, w := range file.Windows() {
-		mem, err := file.Map(image.Extent{Start: w.Start, End: w.End})
-		if err != nil {
-			return nil, err
-		}
-		s.windows = append(s.windows, mem)
-	}
-	return s, nil
-}
-
-// bytes returns the stored contents of e, which lies in one window.
-func (s *source) bytes(e image.Extent) ([]byte, error) {
-	windows := s.file.Windows()
-	i := sort.Search(len(windows), func(i int) bool { return windows[i].End > e.Start })
-	if i < len(windows) && windows[i].Start <= e.Start && e.End <= windows[i].End {
-		return s.windows[i][e.Start-windows[i].Start : e.End-windows[i].Start], nil
-	}
-	return nil, fmt.Errorf("addresses %#x-%#x: %w", e.Start, e.End, foam.ErrOutside)
-}
-
-// used notes that bytes were copied out of the mapping.
-func (s *source) used(bytes uint64) error {
-	if s.copied += bytes; s.copied < trim || s.file.InFrames() {
-		return nil
-	}
-	s.copied = 0
-	for _, mem := range s.windows {
-		if err := kernel.Forget(mem); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // space is one address space with missing pages.
 type space struct {
 	pid     int // 0 for a child that was forked
 	uffd    int
-	source  *source
+	source  *foam.File
 	missing pieces
 	watched pieces             // all that was registered, wherever it is now; not known of a child
 	hot     []pieces           // what to bring in before the rest, the hottest first; only a hint, missing or not
@@ -154,68 +107,92 @@ func (s *space) zero(f fault) error {
 	}
 }
 
-// fill brings in the next chunk of what is missing.
-func (s *space) fill() error {
-	next := s.next()
-	return s.put(next.within(image.Extent{Start: next.Start, End: next.Start&^(chunk-1) + chunk}))
-}
-
-// next is the run of missing pages to bring in now: the hottest, and when all that is hot is there, the lowest.
-func (s *space) next() piece {
-	for len(s.hot) > 0 {
-		if len(s.hot[0]) == 0 {
-			s.hot = s.hot[1:]
-			continue
+// fill brings in the next chunks of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the kernel
+// keeps us from copying to where a mapping was.
+func (s *space) fill(threads int, called func() bool) error {
+	var mu sync.Mutex
+	err := parallel.Few(threads, s.next(), func(p piece) error {
+		if called() {
+			return errCalled
 		}
-		hot := s.hot[0][0].Extent
-		if first, last := s.missing.find(hot); first < last {
-			return s.missing[first].within(hot)
-		}
-		s.hot[0] = s.hot[0][1:]
-	}
-	return s.missing[0]
-}
-
-// put brings in missing pages.
-func (s *space) put(p piece) error {
-	contents, err := s.source.bytes(image.Extent{Start: p.from, End: p.from + p.size()})
-	if err != nil {
+		done, err := s.copy(p)
+		mu.Lock()
+		defer mu.Unlock()
+		s.remove(image.Extent{Start: p.Start, End: p.Start + done})
 		return err
+	})
+	if errors.Is(err, errCalled) {
+		return nil
 	}
-	if len(contents) >= around {
-		// An error will show again, for the page that it belongs to.
-		_ = kernel.PopulateRead(contents)
+	return err
+}
+
+// atOnce is how many chunks fill brings in before it decides anew what comes next.
+const atOnce = 16
+
+// next returns the runs of missing pages to bring in now, a chunk each at most: the hottest, and when all that is hot is there, the lowest.
+func (s *space) next() (runs []piece) {
+	for ; len(s.hot) > 0; s.hot = s.hot[1:] {
+		for ; len(s.hot[0]) > 0; s.hot[0] = s.hot[0][1:] {
+			if runs = s.missing.appendChunks(nil, s.hot[0][0].Extent); len(runs) > 0 {
+				break
+			}
+		}
+		for i := 1; i < len(s.hot[0]) && len(runs) < atOnce; i++ {
+			runs = s.missing.appendChunks(runs, s.hot[0][i].Extent)
+		}
+		if len(runs) > 0 {
+			return runs
+		}
+	}
+	return s.missing.appendChunks(nil, everything)
+}
+
+// put brings in missing pages, a chunk at most.
+func (s *space) put(p piece) error {
+	done, err := s.copy(p)
+	s.remove(image.Extent{Start: p.Start, End: p.Start + done})
+	return err
+}
+
+// copy copies the contents of missing pages, a chunk at most, to where they belong, and returns how many bytes are not missing any more. It changes nothing in the space: several
+// may do so at once, with pieces that have no page in common.
+func (s *space) copy(p piece) (done uint64, err error) {
+	buf := contents.Get().(*[chunk]byte)
+	defer contents.Put(buf)
+	pages := buf[:p.size()]
+	if _, err := s.source.ReadAt(pages, p.from); err != nil {
+		return 0, fmt.Errorf("read pages %#x-%#x: %w", p.from, p.from+p.size(), err)
 	}
 	step := p.size()
-	for at := p.Start; at < p.End; {
-		size := min(step, p.End-at)
-		done, err := kernel.UffdCopy(s.uffd, at, contents[at-p.Start:][:size])
+	for done < p.size() {
+		at, size := p.Start+done, min(step, p.size()-done)
+		n, err := kernel.UffdCopy(s.uffd, at, pages[done:done+size])
 		switch {
-		case done > 0 || err == nil:
+		case n > 0 || err == nil:
 		case errors.Is(err, kernel.ENOENT) && kernel.UffdChanging(s.uffd):
 			// It may have been moved away just now. Since v6.9 the kernel looks for the mapping before it looks for news.
-			return errChanging
+			return done, errChanging
 		case errors.Is(err, kernel.ENOENT) && size > pageSize:
 			step = pageSize // it goes across the border of two mappings, or part of it is gone
 			continue
 		case errors.Is(err, kernel.EEXIST) && !s.doubt:
-			return fmt.Errorf("the missing page %#x is there, and not from us: what it held at the checkpoint would be lost", at)
+			return done, fmt.Errorf("the missing page %#x is there, and not from us: what it held at the checkpoint would be lost", at)
 		case errors.Is(err, kernel.ENOENT), errors.Is(err, kernel.EEXIST):
-			done = pageSize
+			n = pageSize
 			if err := kernel.UffdWake(s.uffd, at, pageSize); err != nil {
-				return err
+				return done, err
 			}
 		default:
-			return s.explain(err, image.Extent{Start: at, End: at + size})
+			return done, s.explain(err, image.Extent{Start: at, End: at + size})
 		}
-		s.remove(image.Extent{Start: at, End: at + done})
-		if err := s.source.used(done); err != nil {
-			return err
-		}
-		at += done
+		done += n
 	}
-	return nil
+	return done, nil
 }
+
+// contents are buffers for pages on their way. They stay in the processor's cache.
+var contents = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // explain tells the errors of UFFDIO_COPY that are part of life from those that are not.
 func (s *space) explain(err error, e image.Extent) error {

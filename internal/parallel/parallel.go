@@ -11,9 +11,12 @@ import (
 
 // Each calls work for each of a list, on as many threads as there are processors, of which the caller's is one, and returns the first error. Whoever is
 // free takes the next: a caller that comes before all others does not wait for much.
-func Each[T any](list []T, work func(T) error) error {
+func Each[T any](list []T, work func(T) error) error { return Few(runtime.NumCPU(), list, work) }
+
+// Few is Each on so many threads at most, of which the caller's is one.
+func Few[T any](threads int, list []T, work func(T) error) error {
 	s := share[T]{list: list, work: work}
-	for range s.workers() - 1 {
+	for range min(threads, len(list)) - 1 {
 		s.group.Go(s.worker)
 	}
 	s.worker()
@@ -28,7 +31,7 @@ const gentle = 10
 // Gently is Each for work that can wait: applications that are busy meanwhile come first.
 func Gently[T any](list []T, work func(T) error) error {
 	s := share[T]{list: list, work: work}
-	for range s.workers() {
+	for range min(runtime.NumCPU(), len(list)) {
 		s.group.Go(func() {
 			runtime.LockOSThread()     // for ever: the thread ends with the goroutine, and nothing else inherits its priority
 			_ = kernel.SetNice(gentle) // a lower priority is always granted
@@ -49,8 +52,6 @@ type share[T any] struct {
 	first error
 	group sync.WaitGroup
 }
-
-func (s *share[T]) workers() int { return min(runtime.NumCPU(), len(s.list)) }
 
 func (s *share[T]) worker() {
 	for {
