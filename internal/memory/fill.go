@@ -10,6 +10,7 @@ import (
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -23,11 +24,30 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 		return err
 	}
 	defer to.close()
-	from := p.Memory.FOAM
-	from.Extents = stored
-	return r.Image.ReadPages(&from, func(at uint64, pages []byte) error {
+	take := func(at uint64, pages []byte) error {
 		defer moved(int64(len(pages)))
 		return to.put(at, pages)
+	}
+	from := p.Memory.FOAM
+	if from.Extents = stored; len(from.Frames) > 0 {
+		return takeFrames(from, take)
+	}
+	return r.Image.ReadPages(&from, take)
+}
+
+// takeFrames hands to take what is in page frames.
+func takeFrames(from image.FOAM, take func(at uint64, pages []byte) error) error {
+	f, err := foam.Open("", from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return parallel.Each(f.Runs(from.Extents, chunk), func(e image.Extent) error {
+		pages, err := f.Map(e)
+		if err != nil {
+			return err
+		}
+		return take(e.Start, pages)
 	})
 }
 
