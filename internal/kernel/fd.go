@@ -163,6 +163,22 @@ func ReadFile(path string) ([]byte, error) {
 	}
 }
 
+// ReadOnce is ReadFile for the many files of /proc that the kernel shows whole in one read if there is room (fs/seq_file.c, single_open).
+func ReadOnce(path string) (string, error) {
+	fd, err := Open(path, ORdOnly, 0)
+	if err != nil {
+		return "", err
+	}
+	var buf [4096]byte
+	n, _, e := unix.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+	unix.Close(fd)
+	if e != 0 || int(n) == len(buf) {
+		data, err := ReadFile(path) // which has patience, or the error
+		return string(data), err
+	}
+	return string(buf[:n]), nil
+}
+
 // Close is close(2). On Linux the descriptor is gone even if it returns an error.
 func Close(fd int) error { return unix.Close(fd) }
 

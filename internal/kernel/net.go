@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -137,10 +138,10 @@ func nameCall(nr uintptr, fd int) ([]byte, error) {
 }
 
 // SocketOption reads a socket option into buf and returns how many bytes the kernel filled, or for some options (filters)
-// how many elements there are.
+// how many elements there are. The raw call may be made because reading an option does not sleep.
 func SocketOption(fd, level, name int, buf []byte) (int, error) {
 	size := uint32(len(buf))
-	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(unsafe.Pointer(&size)), 0)
 	return int(size), errno(e)
 }
@@ -152,9 +153,12 @@ func SetSocketOption(fd, level, name int, value []byte) error {
 	return errno(e)
 }
 
-// SocketInt reads a socket option that is an int.
+// SocketInt reads a socket option that is an int. It is as raw as SocketOption.
 func SocketInt(fd, level, name int) (int, error) {
-	return unix.GetsockoptInt(fd, level, name)
+	value, size := int32(0), uint32(4)
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(&value)), uintptr(unsafe.Pointer(&size)), 0)
+	return int(value), errno(e)
 }
 
 // SetSocketInt sets a socket option that is an int.
@@ -283,8 +287,16 @@ func Filter(fd int) ([]Instruction, error) {
 	return program[:size], nil
 }
 
+// NetworkCookie identifies the network namespace of a socket until the next boot (SO_NETNS_COOKIE, since v5.14).
+func NetworkCookie(fd int) (uint64, error) {
+	const soNetnsCookie = 71
+	var cookie [8]byte
+	_, err := SocketOption(fd, SolSocket, soNetnsCookie, cookie[:])
+	return binary.NativeEndian.Uint64(cookie[:]), err
+}
+
 // SocketNamespace identifies the network namespace of a socket: the inode number that /proc/PID/ns/net has for it
-// (SIOCGSKNS of include/uapi/linux/sockios.h). It needs CAP_NET_ADMIN there.
+// (SIOCGSKNS of include/uapi/linux/sockios.h). It needs CAP_NET_ADMIN there, and is slower than NetworkCookie.
 func SocketNamespace(fd int) (uint64, error) {
 	const siocgskns = 0x894C
 	ns, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocgskns, 0)

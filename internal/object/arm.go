@@ -2,6 +2,7 @@ package object
 
 import (
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -19,14 +20,13 @@ func CaptureAll(c *Capture) error {
 
 // arm makes sure that whatever Capture does to objects is taken back, before it does it.
 func (c *Capture) arm() error {
+	if err := c.checkFrozen(); err != nil {
+		return err
+	}
 	batches := map[int]*tracee.Batch{}
 	for i := range c.captured {
 		one := &c.captured[i]
-		h, err := c.check(one.d)
-		if err != nil {
-			return err
-		}
-		one.handler = h
+		h := one.handler
 		if h.Undo == nil || c.Cleanup == nil {
 			continue
 		}
@@ -45,4 +45,16 @@ func (c *Capture) arm() error {
 		}
 	}
 	return nil
+}
+
+// checkFrozen finds the handlers of all open file descriptions, and lets them refuse once more.
+func (c *Capture) checkFrozen() error {
+	all := make([]*captured, len(c.captured))
+	for i := range all {
+		all[i] = &c.captured[i]
+	}
+	return parallel.Each(all, func(one *captured) (err error) {
+		one.handler, err = c.check(one.d)
+		return err
+	})
 }

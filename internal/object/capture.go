@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -27,12 +28,14 @@ type Capture struct {
 	descriptors []*Descriptor // of all processes; duplicates of one open file description are neighbours
 	captured    []captured    // one per open file description
 	files       map[*Descriptor]*image.OpenFile
-	mounts      map[int]bool // ids of the mounts that kup sees
-	network     uint64       // inode of kup's own network namespace, 0 until asked for
-	outside     holders      // filled when asked for
+	outside     holders // filled when asked for
 	pipes       map[inode]*pipeEnds
 	sockets     heldSockets
-	unix        *unixView // filled when asked for
+	network     network
+
+	filling sync.Mutex   // of what follows, which handlers fill when they ask for it while they check
+	mounts  map[int]bool // ids of the mounts that kup sees
+	unix    *unixView
 }
 
 // inode names a file within one kernel.
@@ -85,23 +88,9 @@ func (c *Capture) capture(pids []int) error {
 
 // take reads the descriptor table of a process and duplicates each descriptor into kup.
 func (c *Capture) take(pid int) error {
-	table, err := readTable(pid, false)
-	if err != nil {
-		return err
-	}
-	pidfd, err := kernel.PidfdOpen(pid)
-	if err != nil {
-		return fmt.Errorf("pid %d: pidfd_open: %w", pid, err)
-	}
-	defer kernel.Close(pidfd)
-	for _, d := range table {
-		if d.File, err = kernel.PidfdGetfd(pidfd, d.FD); err != nil {
-			d.File = -1
-			return fmt.Errorf("%s: pidfd_getfd: %w", d, err)
-		}
-		c.descriptors = append(c.descriptors, d)
-	}
-	return nil
+	table, err := takeTable(pid)
+	c.descriptors = append(c.descriptors, table...)
+	return err
 }
 
 // duplicate takes part in one descriptor.
@@ -111,6 +100,11 @@ func (d *Descriptor) duplicate() error {
 		return fmt.Errorf("%s: pidfd_open: %w", d, err)
 	}
 	defer kernel.Close(pidfd)
+	return d.duplicateFrom(pidfd)
+}
+
+// duplicateFrom is duplicate with a descriptor of the process.
+func (d *Descriptor) duplicateFrom(pidfd int) (err error) {
 	if d.File, err = kernel.PidfdGetfd(pidfd, d.FD); err != nil {
 		d.File = -1
 		return fmt.Errorf("%s: pidfd_getfd: %w", d, err)
@@ -137,11 +131,7 @@ func (c *Capture) fileOf(d *Descriptor) int { return c.files[d].ID }
 // describe fills in one open file description: what all kinds have, and by its handler what its kind has.
 func (c *Capture) describe(one *captured) error {
 	d, f, h := one.d, one.file, one.handler
-	var err error
-	f.Kind = h.Kind
-	if f.Flags, err = kernel.FileFlags(d.File); err != nil {
-		return fmt.Errorf("%s: F_GETFL: %w", d, err)
-	}
+	f.Kind, f.Flags = h.Kind, d.flags()
 	if f.Flags&kernel.OPath == 0 {
 		owner, err := kernel.SignalOwner(d.File)
 		if err != nil {

@@ -16,7 +16,7 @@ func Check(pids []int) error {
 	c := &Capture{running: true, pids: pids}
 	refusals := c.shareNoTables()
 	for _, pid := range pids {
-		table, err := readTable(pid, true)
+		table, err := readTable(pid)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kup-project/kup/internal/image"
@@ -23,13 +24,15 @@ type Descriptor struct {
 	Stat kernel.Stat   // of the file
 	// File is kup's own duplicate, which shares the open file description; -1 while the application runs.
 	File int
+
+	kind *socketKind // of the duplicate, nil until asked for
 }
 
 // String names the descriptor in messages.
 func (d *Descriptor) String() string { return fmt.Sprintf("pid %d (%s): fd %d", d.PID, d.Comm, d.FD) }
 
 // path leads through /proc to the file itself, whatever its name has come to.
-func (d *Descriptor) path() string { return procfs.Path(d.PID, fmt.Sprintf("fd/%d", d.FD)) }
+func (d *Descriptor) path() string { return procfs.Path(d.PID, "fd/"+strconv.Itoa(d.FD)) }
 
 // flags are access mode and status flags: those of F_GETFL.
 func (d *Descriptor) flags() uint32 { return d.Info.Flags &^ kernel.OCloExec }
@@ -55,12 +58,9 @@ func (d *Descriptor) value(key, format string, into ...any) error {
 // readDescriptor reads everything about a descriptor that can be had without taking part in it.
 func readDescriptor(pid, fd int, comm string) (*Descriptor, error) {
 	d := &Descriptor{PID: pid, FD: fd, Comm: comm, File: -1}
-	var err error
-	if d.Link, err = kernel.ReadLink(d.path()); err != nil {
-		return nil, fmt.Errorf("%s: %w", d, err)
-	}
-	if d.Info, err = procfs.ReadFDInfo(pid, fd); err != nil {
-		return nil, fmt.Errorf("%s: %w", d, err)
+	err := d.readInfo()
+	if err != nil {
+		return nil, err
 	}
 	if d.Stat, err = kernel.StatPath(d.path()); err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", d, d.Link, err)
@@ -68,29 +68,82 @@ func readDescriptor(pid, fd int, comm string) (*Descriptor, error) {
 	return d, nil
 }
 
-// readTable reads the descriptors of a process in the order of their numbers. If the process runs, what vanishes meanwhile is left out.
-func readTable(pid int, running bool) ([]*Descriptor, error) {
+// takeDescriptor is readDescriptor for a frozen process, which pidfd stands for, and takes part in the descriptor.
+func takeDescriptor(pidfd, pid, fd int, comm string) (*Descriptor, error) {
+	d := &Descriptor{PID: pid, FD: fd, Comm: comm, File: -1}
+	err := d.readInfo()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.duplicateFrom(pidfd); err != nil {
+		return nil, err
+	}
+	if d.Stat, err = kernel.StatFD(d.File); err != nil {
+		return d, fmt.Errorf("%s: %s: %w", d, d.Link, err)
+	}
+	return d, nil
+}
+
+// readInfo reads what /proc says of a descriptor.
+func (d *Descriptor) readInfo() (err error) {
+	if d.Link, err = kernel.ReadLink(d.path()); err != nil {
+		return fmt.Errorf("%s: %w", d, err)
+	}
+	if d.Info, err = procfs.ReadFDInfo(d.PID, d.FD); err != nil {
+		return fmt.Errorf("%s: %w", d, err)
+	}
+	return nil
+}
+
+// readTable reads the descriptors of a running process in the order of their numbers. What vanishes meanwhile is left out.
+func readTable(pid int) ([]*Descriptor, error) {
 	stat, err := procfs.ReadStat(pid)
-	if running && procfs.Gone(err) {
+	if procfs.Gone(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	numbers, err := procfs.FDs(pid)
-	if err != nil && !(running && procfs.Gone(err)) {
+	if err != nil && !procfs.Gone(err) {
 		return nil, fmt.Errorf("pid %d (%s): descriptors: %w", pid, stat.Comm, err)
 	}
+	return eachDescriptor(numbers, func(fd int) (*Descriptor, error) {
+		d, err := readDescriptor(pid, fd, stat.Comm)
+		if vanished(err) {
+			return nil, nil
+		}
+		return d, err
+	})
+}
+
+// takeTable takes part in all descriptors of a frozen process. Those that it returns with an error are to be released, too.
+func takeTable(pid int) ([]*Descriptor, error) {
+	stat, err := procfs.ReadStat(pid)
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := procfs.FDs(pid)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d (%s): descriptors: %w", pid, stat.Comm, err)
+	}
+	pidfd, err := kernel.PidfdOpen(pid)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: pidfd_open: %w", pid, err)
+	}
+	defer kernel.Close(pidfd)
+	return eachDescriptor(numbers, func(fd int) (*Descriptor, error) { return takeDescriptor(pidfd, pid, fd, stat.Comm) })
+}
+
+// eachDescriptor makes a table of what read returns for each number, if anything.
+func eachDescriptor(numbers []int, read func(fd int) (*Descriptor, error)) ([]*Descriptor, error) {
 	table := make([]*Descriptor, len(numbers))
 	places := make([]int, len(numbers))
 	for i := range places {
 		places[i] = i
 	}
-	err = parallel.Each(places, func(i int) (err error) {
-		table[i], err = readDescriptor(pid, numbers[i], stat.Comm)
-		if running && vanished(err) {
-			return nil
-		}
+	err := parallel.Each(places, func(i int) (err error) {
+		table[i], err = read(numbers[i])
 		return err
 	})
 	return slices.DeleteFunc(table, func(d *Descriptor) bool { return d == nil }), err

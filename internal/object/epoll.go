@@ -1,7 +1,10 @@
 package object
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kup-project/kup/internal/image"
@@ -42,19 +45,32 @@ func parseWatches(d *Descriptor) ([]watch, error) {
 		if !strings.HasPrefix(line, "tfd:") {
 			continue
 		}
-		var w watch
-		var pos, dev uint64
-		_, err := fmt.Sscanf(line, "tfd: %d events: %x data: %x pos:%d ino:%x sdev:%x",
-			&w.target.FD, &w.target.Events, &w.target.Data, &pos, &w.inode.ino, &dev)
+		w, err := parseWatch(line)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %q in /proc: %w", d, line, err)
 		}
-		w.inode.dev = userDevice(dev)
 		w.nth = count[w.target.FD]
 		count[w.target.FD]++
 		all = append(all, w)
 	}
 	return all, nil
+}
+
+func parseWatch(line string) (w watch, err error) {
+	words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == ':' })
+	number := func(key string, base int) (n uint64) {
+		at := slices.Index(words, key) + 1
+		if at == 0 || at == len(words) {
+			err = cmp.Or(err, fmt.Errorf("there is no %s", key))
+			return 0
+		}
+		n, failed := strconv.ParseUint(words[at], base, 64)
+		err = cmp.Or(err, failed)
+		return n
+	}
+	w.target.FD, w.target.Events, w.target.Data = int(number("tfd", 10)), uint32(number("events", 16)), number("data", 16)
+	w.inode = inode{dev: userDevice(number("sdev", 16)), ino: number("ino", 16)}
+	return w, err
 }
 
 // userDevice turns a device number of the kernel (12 bits major, 20 bits minor) into one of stat(2).

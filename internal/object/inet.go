@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 
@@ -30,18 +31,35 @@ func isSocket(d *Descriptor, family, protocol int) bool {
 	if !strings.HasPrefix(d.Link, "socket:") {
 		return false
 	}
-	domain, err := kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoDomain)
+	kind, err := d.socketKind()
 	if err != nil {
 		return false
 	}
+	domain := kind.domain
 	if domain == kernel.AFInet6 {
 		domain = kernel.AFInet
 	}
-	if domain != family || protocol == 0 {
-		return domain == family
+	return domain == family && (protocol == 0 || protocol == kind.protocol)
+}
+
+// socketKind is what never changes of a socket.
+type socketKind struct{ domain, protocol int }
+
+// socketKind asks a socket once.
+func (d *Descriptor) socketKind() (socketKind, error) {
+	if d.kind != nil {
+		return *d.kind, nil
 	}
-	is, err := kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoProtocol)
-	return err == nil && is == protocol
+	var kind socketKind
+	var err error
+	if kind.domain, err = kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoDomain); err != nil {
+		return kind, err
+	}
+	if kind.protocol, err = kernel.SocketInt(d.File, kernel.SolSocket, kernel.SoProtocol); err != nil {
+		return kind, err
+	}
+	d.kind = &kind
+	return kind, nil
 }
 
 func isInet6(fd int) (bool, error) {
@@ -59,15 +77,11 @@ func checkSocket(c *Capture, d *Descriptor) error {
 	if err := checkAlone(c, d); err != nil {
 		return err
 	}
-	ours, err := c.ownNetwork()
-	if err != nil {
-		return err
-	}
-	its, err := kernel.SocketNamespace(d.File)
+	ours, err := c.network.has(d.File)
 	if err != nil {
 		return fmt.Errorf("%s: network namespace of the socket: %w", d, err)
 	}
-	if its != ours {
+	if !ours {
 		return refuse.Errorf("%s is a socket of another network namespace, which kup cannot checkpoint; run kup in that namespace", d)
 	}
 	program, err := kernel.Filter(d.File)
@@ -82,16 +96,43 @@ func checkSocket(c *Capture, d *Descriptor) error {
 	return nil
 }
 
-// ownNetwork is the inode number of kup's own network namespace, asked for once.
-func (c *Capture) ownNetwork() (uint64, error) {
-	if c.network == 0 {
-		ours, err := kernel.StatPath(procfs.Path(os.Getpid(), "ns/net"))
-		if err != nil {
-			return 0, err
-		}
-		c.network = ours.Ino
+// network is kup's own network namespace, looked at once.
+type network struct {
+	once   sync.Once
+	cookie uint64 // 0: the kernel does not tell it (before v5.14)
+	inode  uint64
+	err    error
+}
+
+func (n *network) look() {
+	namespace, err := kernel.StatPath(procfs.Path(os.Getpid(), "ns/net"))
+	if err != nil {
+		n.err = err
+		return
 	}
-	return c.network, nil
+	n.inode = namespace.Ino
+	fd, err := kernel.Socket(kernel.AFUnix, kernel.SockDgram, 0)
+	if err != nil {
+		return
+	}
+	defer kernel.Close(fd)
+	if cookie, err := kernel.NetworkCookie(fd); err == nil {
+		n.cookie = cookie
+	}
+}
+
+// has reports whether a socket is of this namespace.
+func (n *network) has(fd int) (bool, error) {
+	n.once.Do(n.look)
+	if n.err != nil {
+		return false, n.err
+	}
+	if n.cookie != 0 {
+		its, err := kernel.NetworkCookie(fd)
+		return its == n.cookie, err
+	}
+	its, err := kernel.SocketNamespace(fd)
+	return its == n.inode, err
 }
 
 // The filters that capture attaches.

@@ -18,7 +18,7 @@ func CheckOutlive(pids []int) error {
 	}
 	var refusals []error
 	for _, pid := range pids {
-		table, err := readTable(pid, true)
+		table, err := readTable(pid)
 		if err != nil {
 			return err
 		}

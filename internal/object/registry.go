@@ -13,7 +13,7 @@ type Handler struct {
 	Claims func(d *Descriptor) bool
 
 	// Check refuses (refuse.Errorf) what could not be restored faithfully. It is called while the application runs, and again when it is
-	// frozen, and changes nothing. May be nil.
+	// frozen, for several descriptors at the same time, and changes nothing. May be nil.
 	Check func(c *Capture, d *Descriptor) error
 
 	// Undo adds to b the system calls which, executed by the descriptor's owner, take back what Capture does to the object. They

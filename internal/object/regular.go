@@ -94,6 +94,8 @@ func checkKernelFile(d *Descriptor) error {
 
 // mounted reports whether kup sees a mount. What is not visible is the kernel's own (unnamed memory) or in another namespace.
 func (c *Capture) mounted(id int) bool {
+	c.filling.Lock()
+	defer c.filling.Unlock()
 	if c.mounts == nil {
 		c.mounts = map[int]bool{}
 		table, err := os.ReadFile("/proc/self/mountinfo")

@@ -3,9 +3,11 @@ package object
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 )
 
@@ -23,18 +25,16 @@ func Settled(pids []int) error {
 		if err != nil {
 			return fmt.Errorf("pid %d: descriptors: %w", pid, err)
 		}
-		for _, fd := range fds {
-			link, err := kernel.ReadLink(procfs.Path(pid, fmt.Sprintf("fd/%d", fd)))
-			if err != nil || !strings.HasPrefix(link, "socket:") {
-				continue
-			}
-			unsettled = append(unsettled, settled(pid, pidfd, fd))
-		}
+		unsettled = append(unsettled, parallel.Each(fds, func(fd int) error { return settled(pid, pidfd, fd) }))
 	}
 	return errors.Join(unsettled...)
 }
 
 func settled(pid, pidfd, fd int) error {
+	link, err := kernel.ReadLink(procfs.Path(pid, "fd/"+strconv.Itoa(fd)))
+	if err != nil || !strings.HasPrefix(link, "socket:") {
+		return nil
+	}
 	file, err := kernel.PidfdGetfd(pidfd, fd)
 	if err != nil {
 		return fmt.Errorf("pid %d: fd %d: pidfd_getfd: %w", pid, fd, err)

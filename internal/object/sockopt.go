@@ -13,7 +13,7 @@ import (
 
 // captureOptions reads all options of the table that apply to a socket.
 func captureOptions(fd int, kind optionKind) ([]image.SocketOption, error) {
-	var options []image.SocketOption
+	options := make([]image.SocketOption, 0, len(optionTable))
 	buf := make([]byte, 64)
 	for i := range optionTable {
 		o := &optionTable[i]

@@ -106,7 +106,7 @@ var optionTable = []optionEntry{
 	{name: "IP_RECVORIGDSTADDR", level: kernel.SolIP, option: 20, kinds: onInet, phase: afterBirth},
 	{name: "IP_MINTTL", level: kernel.SolIP, option: 21, kinds: onInet, phase: afterBirth},
 	{name: "IP_CHECKSUM", level: kernel.SolIP, option: 23, kinds: onInet, phase: afterBirth},
-	{name: "IP_RECVFRAGSIZE", level: kernel.SolIP, option: 25, kinds: onInet, phase: afterBirth},
+	{name: "IP_RECVFRAGSIZE", level: kernel.SolIP, option: 25, kinds: onUDP, phase: afterBirth}, // TCP does not take it
 	{name: "IP_MULTICAST_TTL", level: kernel.SolIP, option: 33, kinds: onUDP, phase: afterBirth},
 	{name: "IP_MULTICAST_LOOP", level: kernel.SolIP, option: 34, kinds: onUDP, phase: afterBirth},
 	{name: "IP_MULTICAST_ALL", level: kernel.SolIP, option: 49, kinds: onUDP, phase: afterBirth},

@@ -17,14 +17,18 @@ func captureTCP(c *Capture, d *Descriptor, f *image.OpenFile) error {
 		return fmt.Errorf("%s: %w", d, err)
 	}
 	f.TCP = &image.TCPSocket{State: tcpStates[info.state], Owner: socketOwner(d)}
-	h, err := c.hold(d, f.TCP)
-	if err != nil || f.TCP.State != image.TCPListen {
-		return err
+	h := c.hold(d)
+	h.tcp = f.TCP
+	if f.TCP.State != image.TCPListen {
+		return nil
 	}
-	if err := c.readTCP(h); err != nil {
+	if err = c.readTCP(h); err == nil {
+		err = h.captureOptions()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", d, err)
 	}
-	return h.captureOptions()
+	return nil
 }
 
 // readTCP makes a socket deaf and reads it.
@@ -63,7 +67,7 @@ func (c *Capture) readTCP(h *heldSocket) (err error) {
 		if s.Remote, err = remoteAddr(fd); err != nil {
 			return err
 		}
-		if s.Connection, err = c.readConnection(fd, s.State, info); err != nil {
+		if s.Connection, err = c.readConnection(h, info); err != nil {
 			return err
 		}
 	}
@@ -72,10 +76,8 @@ func (c *Capture) readTCP(h *heldSocket) (err error) {
 
 // captureOptions completes what readTCP has read.
 func (h *heldSocket) captureOptions() (err error) {
-	if h.tcp.Options, err = captureTCPOptions(h.fd, h.tcp); err != nil {
-		return fmt.Errorf("%s: %w", h.name, err)
-	}
-	return nil
+	h.tcp.Options, err = captureTCPOptions(h.fd, h.tcp)
+	return err
 }
 
 func captureTCPOptions(fd int, s *image.TCPSocket) ([]image.SocketOption, error) {
@@ -109,7 +111,8 @@ func endOf(fd int) (*image.TCPEnd, error) {
 }
 
 // readConnection reads a connection that has been made deaf.
-func (c *Capture) readConnection(fd int, state image.TCPState, info tcpInfo) (*image.TCPConnection, error) {
+func (c *Capture) readConnection(h *heldSocket, info tcpInfo) (*image.TCPConnection, error) {
+	fd, state := h.fd, h.tcp.State
 	k := &image.TCPConnection{
 		ShutWrite:    state == image.TCPFinWait1 || state == image.TCPFinWait2 || state == image.TCPClosing || state == image.TCPLastAck,
 		FinReceived:  state == image.TCPCloseWait || state == image.TCPClosing || state == image.TCPLastAck,
@@ -127,7 +130,7 @@ func (c *Capture) readConnection(fd int, state image.TCPState, info tcpInfo) (*i
 	if events&kernel.PollPri != 0 {
 		return nil, refuse.Errorf("urgent data has come, which kup cannot checkpoint; let the application read it and try again")
 	}
-	if err := c.repaired(fd, func() error { return readRepaired(fd, k) }); err != nil {
+	if err := c.repaired(h, func() error { return readRepaired(fd, k) }); err != nil {
 		return nil, err
 	}
 	k.ReceiveQueue, err = peekStream(fd)

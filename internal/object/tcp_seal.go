@@ -3,6 +3,7 @@ package object
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -12,7 +13,7 @@ import (
 // heldSockets are kup's own duplicates of captured TCP and UDP sockets, kept until the application was thawed or killed.
 type heldSockets struct {
 	held []*heldSocket
-	will *kernel.Will // turns repair mode off if kup dies
+	will *kernel.Will // turns repair mode off if kup dies: two clauses for each of held
 }
 
 // heldSocket is one that CaptureNetwork reads. Exactly one of tcp and udp is set.
@@ -20,76 +21,86 @@ type heldSocket struct {
 	fd   int
 	pid  int
 	name string // for messages
+	will int    // its first clause
 	tcp  *image.TCPSocket
 	udp  *image.UDPSocket
 }
 
-// hold keeps a duplicate of a socket.
-func (c *Capture) hold(d *Descriptor, s *image.TCPSocket) (*heldSocket, error) {
-	fd, err := kernel.Dup(d.File)
-	if err != nil {
-		return nil, fmt.Errorf("%s: duplicate: %w", d, err)
-	}
-	h := &heldSocket{fd: fd, pid: d.PID, name: d.String(), tcp: s}
+// hold takes kup's duplicate of a socket out of the descriptor, to keep it.
+func (c *Capture) hold(d *Descriptor) *heldSocket {
+	h := &heldSocket{fd: d.File, pid: d.PID, name: d.String(), will: 2 * len(c.sockets.held)}
+	d.File = -1
 	c.sockets.held = append(c.sockets.held, h)
-	return h, nil
+	return h
 }
 
 // CaptureNetwork completes the state with connections and datagrams. It is called after everything else was captured, so that
 // it reads what came in meanwhile: that need not be sent again.
 func (c *Capture) CaptureNetwork() error {
-	var read []*heldSocket
-	for _, h := range c.sockets.held {
-		var err error
-		switch {
-		case h.udp != nil:
-			err = readUDP(h)
-		case h.tcp.State != image.TCPListen:
-			read = append(read, h)
-			err = c.readTCP(h)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", h.name, err)
+	if slices.ContainsFunc(c.sockets.held, (*heldSocket).mayBeConnected) {
+		if err := c.newWill(); err != nil {
+			return err
 		}
 	}
-	// Options are most of what there is to ask, and can be asked of several at once.
-	if err := parallel.Each(read, (*heldSocket).captureOptions); err != nil {
+	if err := parallel.Each(c.sockets.held, c.read); err != nil {
 		return err
 	}
 	return c.unchanged()
 }
 
-// unchanged makes sure that no connection went on after it was read: a packet may have been on its way past the filter just
-// when that was attached.
-func (c *Capture) unchanged() error {
-	for _, h := range c.sockets.held {
-		if h.tcp == nil {
-			continue
+// read completes one socket.
+func (c *Capture) read(h *heldSocket) (err error) {
+	switch {
+	case h.udp != nil:
+		err = readUDP(h)
+	case h.mayBeConnected():
+		if err = c.readTCP(h); err == nil {
+			err = h.captureOptions()
 		}
-		if err := h.unchanged(); err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.name, err)
 	}
 	return nil
 }
 
-// repaired calls read while a socket is in repair mode, and leaves no trace of that mode whatever happens.
-func (c *Capture) repaired(fd int, read func() error) (err error) {
-	if c.sockets.will == nil {
-		if c.sockets.will, err = kernel.NewWill(2); err != nil {
-			return err
-		}
+// newWill makes an empty will for all held sockets.
+func (c *Capture) newWill() (err error) {
+	if err := c.endWill(); err != nil {
+		return err
 	}
-	will := c.sockets.will
+	c.sockets.will, err = kernel.NewWill(2 * len(c.sockets.held))
+	return err
+}
+
+// bequeath makes repair mode end if kup dies, and gives SO_REUSEADDR back what that resets.
+func (h *heldSocket) bequeath(will *kernel.Will, reuse int) {
+	will.SetSocketInt(h.will, h.fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOffSilent)
+	will.SetSocketInt(h.will+1, h.fd, kernel.SolSocket, kernel.SoReuseAddr, reuse)
+}
+
+// unchanged makes sure that no connection went on after it was read: a packet may have been on its way past the filter just
+// when that was attached.
+func (c *Capture) unchanged() error {
+	return parallel.Each(c.sockets.held, func(h *heldSocket) error {
+		if h.tcp == nil {
+			return nil
+		}
+		return h.unchanged()
+	})
+}
+
+// repaired calls read while a socket is in repair mode, and leaves no trace of that mode whatever happens.
+func (c *Capture) repaired(h *heldSocket, read func() error) error {
+	will, fd := c.sockets.will, h.fd
 	reuse, err := kernel.SocketInt(fd, kernel.SolSocket, kernel.SoReuseAddr)
 	if err != nil {
 		return fmt.Errorf("SO_REUSEADDR: %w", err)
 	}
-	will.SetSocketInt(0, fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOffSilent)
-	will.SetSocketInt(1, fd, kernel.SolSocket, kernel.SoReuseAddr, reuse)
+	h.bequeath(will, reuse)
 	defer func() {
-		will.Revoke(0)
-		will.Revoke(1)
+		will.Revoke(h.will)
+		will.Revoke(h.will + 1)
 	}()
 	if err := kernel.SetSocketInt(fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOn); err != nil {
 		return fmt.Errorf("TCP_REPAIR: %w", err)
@@ -118,25 +129,23 @@ func (c *Capture) SealNetwork() error {
 	if err := c.unchanged(); err != nil {
 		return err
 	}
-	if err := c.endWill(); err != nil {
+	if err := c.newWill(); err != nil {
 		return err
 	}
-	var err error
-	if c.sockets.will, err = kernel.NewWill(2 * len(c.sockets.held)); err != nil {
-		return err
-	}
-	for i, h := range c.sockets.held {
+	for _, h := range c.sockets.held {
 		if !h.connected() {
 			continue
 		}
-		c.sockets.will.SetSocketInt(2*i, h.fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOffSilent)
-		c.sockets.will.SetSocketInt(2*i+1, h.fd, kernel.SolSocket, kernel.SoReuseAddr, h.reuse())
+		h.bequeath(c.sockets.will, h.reuse())
 		if err := kernel.SetSocketInt(h.fd, kernel.SolTCP, kernel.TCPRepair, kernel.TCPRepairOn); err != nil {
 			return fmt.Errorf("%s: TCP_REPAIR: %w", h.name, err)
 		}
 	}
 	return nil
 }
+
+// mayBeConnected says it of a socket that has not been read yet.
+func (h *heldSocket) mayBeConnected() bool { return h.tcp != nil && h.tcp.State != image.TCPListen }
 
 func (h *heldSocket) connected() bool { return h.tcp != nil && h.tcp.Connection != nil }
 

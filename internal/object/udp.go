@@ -79,12 +79,8 @@ func undoUDP(b *tracee.Batch, d *Descriptor) error {
 
 // captureUDP keeps the socket for CaptureNetwork.
 func captureUDP(c *Capture, d *Descriptor, f *image.OpenFile) error {
-	h, err := c.hold(d, nil)
-	if err != nil {
-		return err
-	}
 	f.UDP = &image.UDPSocket{Owner: socketOwner(d)}
-	h.udp = f.UDP
+	c.hold(d).udp = f.UDP
 	return nil
 }
 

@@ -52,6 +52,8 @@ func (c *Capture) viewUnix() (*unixView, error) {
 
 // find returns what is known of a descriptor's socket. A socket that is younger than the view is asked for again.
 func (c *Capture) findUnix(d *Descriptor) (*unixDiag, *unixView, error) {
+	c.filling.Lock()
+	defer c.filling.Unlock()
 	for range 2 {
 		v, err := c.viewUnix()
 		if err != nil {

@@ -1,7 +1,7 @@
 package procfs
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -27,8 +27,8 @@ func (i *FDInfo) Value(key string) (string, bool) {
 
 // ReadFDInfo reads /proc/PID/fdinfo/FD.
 func ReadFDInfo(pid, fd int) (FDInfo, error) {
-	name := fmt.Sprintf("fdinfo/%d", fd)
-	text, err := read(pid, name)
+	name := "fdinfo/" + strconv.Itoa(fd)
+	text, err := readOnce(pid, name)
 	if err != nil {
 		return FDInfo{}, err
 	}

@@ -30,6 +30,9 @@ func read(pid int, name string) (string, error) {
 	return string(data), nil
 }
 
+// readOnce is read for files of single_open in fs/proc.
+func readOnce(pid int, name string) (string, error) { return kernel.ReadOnce(Path(pid, name)) }
+
 func formatError(pid int, name string, format string, args ...any) error {
 	return fmt.Errorf("%s: %s: %w", Path(pid, name), fmt.Sprintf(format, args...), ErrFormat)
 }

@@ -43,7 +43,7 @@ func (s *Stat) Dead() bool { return s.State == 'X' || s.State == 'Z' && s.Thread
 
 // ReadStat reads /proc/PID/stat.
 func ReadStat(pid int) (Stat, error) {
-	text, err := read(pid, "stat")
+	text, err := readOnce(pid, "stat")
 	if err != nil {
 		return Stat{}, err
 	}

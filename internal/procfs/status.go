@@ -42,7 +42,7 @@ type Status struct {
 
 // ReadStatus reads /proc/PID/status.
 func ReadStatus(pid int) (Status, error) {
-	text, err := read(pid, "status")
+	text, err := readOnce(pid, "status")
 	if err != nil {
 		return Status{}, err
 	}

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
 // Processes returns the ids of all processes in this pid namespace, ascending.
@@ -48,27 +50,48 @@ func Children(pid int) ([]int, error) {
 		return nil, err
 	}
 	var all []int
-	for _, tid := range tids {
-		text, err := read(pid, "task/"+strconv.Itoa(tid)+"/children")
-		if errors.Is(err, fs.ErrNotExist) {
-			if _, err := os.Stat(Path(pid, "task/"+strconv.Itoa(tid)+"/stat")); err != nil {
-				continue // the thread has ended; its children went to another one
-			}
-			return childrenByParent(pid) // a kernel without CONFIG_PROC_CHILDREN
-		}
-		if err != nil {
-			return nil, err
-		}
-		var p integers
-		for _, v := range strings.Fields(text) {
-			all = append(all, p.int(v))
-		}
-		if p.err != nil {
-			return nil, formatError(pid, "children", "%v", p.err)
-		}
+	var mutex sync.Mutex
+	err = parallel.Each(tids, func(tid int) error {
+		children, err := threadChildren(pid, tid)
+		mutex.Lock()
+		defer mutex.Unlock()
+		all = append(all, children...)
+		return err
+	})
+	if errors.Is(err, errNoList) {
+		return childrenByParent(pid)
+	}
+	if err != nil {
+		return nil, err
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
+}
+
+// errNoList says that the kernel has no lists of children (CONFIG_PROC_CHILDREN).
+var errNoList = errors.New("no list of children")
+
+// threadChildren returns the children of one thread.
+func threadChildren(pid, tid int) (children []int, err error) {
+	task := "task/" + strconv.Itoa(tid)
+	text, err := read(pid, task+"/children")
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(Path(pid, task+"/stat")); err != nil {
+			return nil, nil // the thread has ended; its children went to another one
+		}
+		return nil, errNoList
+	}
+	if err != nil {
+		return nil, err
+	}
+	var p integers
+	for _, v := range strings.Fields(text) {
+		children = append(children, p.int(v))
+	}
+	if p.err != nil {
+		return nil, formatError(pid, "children", "%v", p.err)
+	}
+	return children, nil
 }
 
 // childrenByParent looks at every process for its parent.
