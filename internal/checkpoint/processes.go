@@ -7,6 +7,7 @@ import (
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 	"github.com/kup-project/kup/internal/task"
@@ -32,20 +33,55 @@ func (s *Session) captureProcesses() error {
 		s.state.Processes = append(s.state.Processes, out)
 	}
 	s.report.Processes = len(s.state.Processes)
+	if err := s.captureThreads(); err != nil {
+		return err
+	}
 	if err := s.captureLeaders(); err != nil {
 		return err
 	}
 	for i, p := range s.frozen.Processes {
-		if !p.Zombie {
-			if err := captureThreads(p.Tasks[1:], s.state.Processes[i].Threads[1:]); err != nil {
-				return err
-			}
+		if p.Zombie {
+			continue
+		}
+		if err := askThreads(p.Tasks[1:], s.state.Processes[i].Threads[1:]); err != nil {
+			return err
 		}
 	}
 	return s.oneClock()
 }
 
-// captureLeaders describes all processes and their first threads, into which it opens the injections that stay.
+// captureThreads describes all threads but for what only they can tell.
+func (s *Session) captureThreads() error {
+	type thread struct {
+		task *tracee.Task
+		out  *image.Thread
+	}
+	var all []thread
+	for i, p := range s.frozen.Processes {
+		for n, t := range p.Tasks {
+			all = append(all, thread{t, &s.state.Processes[i].Threads[n]})
+		}
+	}
+	for _, t := range all {
+		if err := task.Thread(t.task, t.out); err != nil {
+			return err
+		}
+		s.state.Host.XCR0 = enabledFeatures(t.out.XState)
+	}
+	return parallel.Each(all, func(t thread) error { return task.ThreadFromOutside(t.task.PID, t.task.TID, t.out) })
+}
+
+// enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,
+// USER_XSTATE_XCR0_WORD).
+func enabledFeatures(xstate []byte) uint64 {
+	const xcr0 = 464
+	if len(xstate) < xcr0+8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(xstate[xcr0:])
+}
+
+// captureLeaders describes all processes, and asks their first threads, into which it opens the injections that stay.
 func (s *Session) captureLeaders() error {
 	var leaders []*tracee.Task
 	rooms := map[*tracee.Task]int{}
@@ -79,57 +115,39 @@ func (s *Session) captureLeaders() error {
 		if err != nil {
 			return err
 		}
-		thread, err := task.AskThread(p.Tasks[0], b, &out.Threads[0])
-		if err != nil {
-			return err
-		}
+		thread := task.AskThread(b, &out.Threads[0])
 		batches, answers = append(batches, b), append(answers, process, thread)
-		s.state.Host.XCR0 = enabledFeatures(out.Threads[0].XState)
 	}
 	return hear(batches, answers)
 }
 
-// enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,
-// USER_XSTATE_XCR0_WORD).
-func enabledFeatures(xstate []byte) uint64 {
-	const xcr0 = 464
-	if len(xstate) < xcr0+8 {
-		return 0
+// askThreads asks threads of one process what only they can tell.
+func askThreads(tasks []*tracee.Task, out []image.Thread) error {
+	told, err := tracee.AskAll(tasks)
+	if err != nil {
+		return err
 	}
-	return binary.LittleEndian.Uint64(xstate[xcr0:])
-}
-
-// captureThreads describes threads of one process, as many at a time as it has room for.
-func captureThreads(tasks []*tracee.Task, out []image.Thread) error {
-	for len(tasks) > 0 {
-		room, err := tasks[0].Process().Room()
-		if err != nil {
+	for i, self := range told {
+		if self != nil {
+			task.Told(self, &out[i])
+			continue
+		}
+		if err := askAgain(tasks[i], &out[i]); err != nil {
 			return err
 		}
-		n := min(len(tasks), max(room, 1))
-		if err := captureGroup(tasks[:n], out[:n]); err != nil {
-			return err
-		}
-		tasks, out = tasks[n:], out[n:]
 	}
 	return nil
 }
 
-func captureGroup(tasks []*tracee.Task, out []image.Thread) (err error) {
-	opened, err := tracee.InjectAll(tasks, func(*tracee.Task) int { return threadArea })
+// askAgain asks a thread that could not tell everything, which ends with a sentence about what is the matter, as a rule.
+func askAgain(t *tracee.Task, out *image.Thread) error {
+	in, err := t.Inject(threadArea)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, tracee.CloseAll(opened)) }()
-	batches := make([]*tracee.Batch, len(tasks))
-	answers := make([]func() error, len(tasks))
-	for i, t := range tasks {
-		batches[i] = tracee.NewBatch(opened[i])
-		if answers[i], err = task.AskThread(t, batches[i], &out[i]); err != nil {
-			return err
-		}
-	}
-	return hear(batches, answers)
+	b := tracee.NewBatch(in)
+	answer := task.AskThread(b, out)
+	return errors.Join(hear([]*tracee.Batch{b}, []func() error{answer}), in.Close())
 }
 
 // hear lets tasks execute what they are asked, all at the same time, and takes their answers.

@@ -244,23 +244,47 @@ func fault(info []byte, blocked uint64) bool {
 	return false
 }
 
-// AskThread is Ask for a thread. What cannot be restored is refused.
-func AskThread(t *tracee.Task, b *tracee.Batch, out *image.Thread) (answer func() error, err error) {
-	*out = image.Thread{TID: t.TID, SigMask: t.SigMask}
+// Thread describes a thread but for what only it can tell: see Told and AskThread. What cannot be restored is refused.
+func Thread(t *tracee.Task, out *image.Thread) (err error) {
+	out.TID, out.SigMask = t.TID, t.SigMask
 	regs := t.Regs
 	restartable(&regs, t.RestartHint)
 	out.Registers = kernel.RegsBytes(&regs)
 	if out.XState, err = kernel.PtraceGetXState(t.TID); err != nil {
-		return nil, fmt.Errorf("thread %d: extended registers: %w", t.TID, err)
+		return fmt.Errorf("thread %d: extended registers: %w", t.TID, err)
 	}
-	if err := threadFromOutside(t.PID, out); err != nil {
-		return nil, fmt.Errorf("thread %d: %w", t.TID, err)
+	if err := traced(out); err != nil {
+		return fmt.Errorf("thread %d: %w", t.TID, err)
 	}
-	return threadPrctls(b, out), nil
+	return nil
 }
 
-func threadFromOutside(pid int, out *image.Thread) error {
-	status, err := procfs.ReadStatus(out.TID)
+// traced asks for what only the tracer is told.
+func traced(out *image.Thread) error {
+	pending, err := kernel.PtracePeekSigInfo(out.TID, false)
+	if err != nil {
+		return err
+	}
+	pending = slices.DeleteFunc(pending, func(info []byte) bool { return fault(info, out.SigMask) })
+	out.Pending = queued(pending)
+	rseq, err := kernel.PtraceGetRseq(out.TID)
+	if err != nil || rseq.Pointer == 0 {
+		return err
+	}
+	out.Rseq = image.Rseq{Addr: rseq.Pointer, Size: rseq.Size, Signature: rseq.Signature, Flags: rseq.Flags}
+	return nil
+}
+
+// ThreadFromOutside adds to the description of a thread what everybody is told: it need not be called by the tracer.
+func ThreadFromOutside(pid, tid int, out *image.Thread) error {
+	if err := fromOutside(pid, tid, out); err != nil {
+		return fmt.Errorf("thread %d: %w", tid, err)
+	}
+	return nil
+}
+
+func fromOutside(pid, tid int, out *image.Thread) error {
+	status, err := procfs.ReadStatus(tid)
 	if err != nil {
 		return err
 	}
@@ -271,38 +295,34 @@ func threadFromOutside(pid int, out *image.Thread) error {
 	out.Creds = image.Creds{UIDs: status.UIDs, GIDs: status.GIDs, Groups: status.Groups,
 		Inheritable: status.CapInheritable, Permitted: status.CapPermitted, Effective: status.CapEffective,
 		Bounding: status.CapBounding, Ambient: status.CapAmbient}
-	pending, err := kernel.PtracePeekSigInfo(out.TID, false)
-	if err != nil {
+	if out.Robust.Head, out.Robust.Len, err = kernel.GetRobustList(tid); err != nil {
 		return err
 	}
-	pending = slices.DeleteFunc(pending, func(info []byte) bool { return fault(info, out.SigMask) })
-	out.Pending = queued(pending)
-	if out.Robust.Head, out.Robust.Len, err = kernel.GetRobustList(out.TID); err != nil {
-		return err
-	}
-	rseq, err := kernel.PtraceGetRseq(out.TID)
-	if err != nil {
-		return err
-	}
-	out.Rseq = image.Rseq{Addr: rseq.Pointer, Size: rseq.Size, Signature: rseq.Signature, Flags: rseq.Flags}
-	if out.Rseq.Addr == 0 {
-		out.Rseq = image.Rseq{}
-	}
-	attr, err := kernel.SchedGetAttr(out.TID)
+	attr, err := kernel.SchedGetAttr(tid)
 	if err != nil {
 		return err
 	}
 	out.Sched = image.Sched{Policy: attr.Policy, Flags: attr.Flags, Nice: attr.Nice, Priority: attr.Priority,
 		Runtime: attr.Runtime, Deadline: attr.Deadline, Period: attr.Period}
-	if out.Affinity, err = kernel.SchedGetAffinity(out.TID); err != nil {
+	if out.Affinity, err = kernel.SchedGetAffinity(tid); err != nil {
 		return err
 	}
-	out.IOPrio, err = kernel.IOPrioGet(out.TID)
+	out.IOPrio, err = kernel.IOPrioGet(tid)
 	return err
 }
 
-// threadPrctls asks the thread for what only it can tell.
-func threadPrctls(b *tracee.Batch, out *image.Thread) (answer func() error) {
+// onStack is SS_ONSTACK in the flags of an alternate stack: it follows from the stack pointer.
+const onStack = 1
+
+// Told adds to the description of a thread what it has told of itself.
+func Told(self *tracee.Self, out *image.Thread) {
+	out.ClearTID, out.DeathSignal, out.TSC = self.ClearTID, self.DeathSignal, self.TSC
+	out.AltStack = image.Stack{SP: self.StackAddr, Size: self.StackSize, Flags: self.StackFlags &^ onStack}
+	out.Creds.SecureBits, out.TimerSlack, out.MCEKill, out.Personality = self.SecureBits, self.TimerSlack, self.MCEKill, self.Personality
+}
+
+// AskThread is Ask for a thread: what only it can tell.
+func AskThread(b *tracee.Batch, out *image.Thread) (answer func() error) {
 	clear, death, tsc := b.Space(8), b.Space(8), b.Space(8)
 	stack := b.Space(24)
 	b.Must("read the thread ID address", kernel.SysPrctl, kernel.PrGetTIDAddress, clear)
@@ -315,7 +335,6 @@ func threadPrctls(b *tracee.Batch, out *image.Thread) (answer func() error) {
 	const query = 0xffffffff // changes nothing, personality(2)
 	personality := b.Must("read the personality", kernel.SysPersonality, query)
 	return func() error {
-		const onStack = 1 // SS_ONSTACK: follows from the stack pointer
 		out.ClearTID = clear.Word(0)
 		out.DeathSignal = int(uint32(death.Word(0)))
 		out.TSC = int(uint32(tsc.Word(0)))

@@ -12,7 +12,7 @@
 //     system calls by a plain loop that ends in int3.
 //   - A Holder keeps a copy-on-write copy of a process's memory; it is a Seed that executes nothing.
 //   - A Batch is a table of system calls for either of them, executed with one stop. What is to be done in many tasks is begun in all of them and then
-//     waited for (InjectAll, RunAll, CloseAll): waking a thread and being woken by it costs more than what it does meanwhile.
+//     waited for (InjectAll, RunAll, CloseAll, AskAll): waking a thread and being woken by it costs more than what it does meanwhile.
 //
 // # An injection
 //
@@ -54,6 +54,10 @@
 //	                                          |
 //	                                        put back flags, stack pointer, mask, registers;
 //	                                        jump to where the thread was
+//
+// Threads that are only asked what nobody else can tell of them (AskAll) need neither table nor batch: the questions are code in the blob, too. Such a thread
+// maps an area for the answers, takes them into registers, unmaps the area and stops, once; the tracer reads the registers and puts back its own. Without a
+// tracer it goes on as if it had just entered, by an area and a stop with nothing to do.
 //
 // The invariants: rsp is the thread's own while a signal could be delivered; nothing is written to its stack; extended registers are
 // not touched; no call sleeps, but to wait for a dying child (fork.go), or changes the kernel's restart block. The tracer sets registers before it sets the mask, and puts

@@ -45,7 +45,7 @@ func InjectAll(tasks []*Task, size func(*Task) int) ([]*Injection, error) {
 	for _, t := range tasks {
 		all = append(all, &Injection{task: t})
 	}
-	err := beginAll(all, func(i *Injection) error { return i.enter(size(i.task)) }, (*Injection).entered)
+	err := beginAll(all, func(i *Injection) error { return i.open(size(i.task)) }, (*Injection).entered)
 	if err != nil {
 		return nil, errors.Join(err, CloseAll(all))
 	}
@@ -60,8 +60,16 @@ func (p *Process) Room() (int, error) {
 	return p.vdso.room(), nil
 }
 
-// enter sends the thread on its way to the first stop.
-func (i *Injection) enter(size int) error {
+// open sends the thread on its way to the first stop, with an area for tables of so many bytes.
+func (i *Injection) open(size int) error {
+	i.room = max(cleanupSize, size/2)
+	length := (areaTable + size + i.room + pageSize - 1) &^ (pageSize - 1)
+	i.size = length - areaTable - i.room
+	return i.enter(length, noQuestions)
+}
+
+// enter sends the thread into the blob, with an area of so many bytes.
+func (i *Injection) enter(length int, questions int) error {
 	t := i.task
 	p := t.process
 	switch {
@@ -80,29 +88,26 @@ func (i *Injection) enter(size int) error {
 	if i.slot, err = p.vdso.take(i); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
-	if err := i.send(size, sig); err != nil {
+	if err := i.send(length, sig, questions); err != nil {
 		p.vdso.records[i.slot] = nil
 		return err
 	}
 	return nil
 }
 
-func (i *Injection) send(size int, sig kernel.Signal) error {
+func (i *Injection) send(length int, sig kernel.Signal, questions int) error {
 	t := i.task
-	i.room = max(cleanupSize, size/2)
-	length := (areaTable + size + i.room + pageSize - 1) &^ (pageSize - 1)
 	addr, err := t.process.areaAddr(i.slot, uint64(length))
 	if err != nil {
 		return err
 	}
-	i.size = length - areaTable - i.room
 	i.record = record{addr: t.process.vdso.record(i.slot), area: addr, length: uint64(length), tid: t.TID, signal: sig,
 		regs: t.Regs, mask: t.SigMask, caught: t.process.caught}
 	if _, err := t.process.mem.WriteAt(i.record.bytes(), int64(i.record.addr)); err != nil {
 		return fmt.Errorf("%v: write to the [vdso] at %#x: %w", t, i.record.addr, err)
 	}
 	crashPoint("record written")
-	regs := i.record.enter(t.process.vdso.blob())
+	regs := i.record.enter(t.process.vdso.blob(), questions)
 	// First the registers: from then on the thread finds its way home, which restores the mask too.
 	if err := kernel.PtraceSetRegs(t.TID, &regs); err != nil {
 		return i.died(err)

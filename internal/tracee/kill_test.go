@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,9 +21,11 @@ import (
 )
 
 // With victimEnv set to a pid, the test binary is a kup that freezes that process over and over, to be killed. With crashEnv set to
-// "N STEP" it kills itself when it comes to a step for the Nth time; with hold it leaves an injection open and waits to be killed.
+// "N STEP" it kills itself when it comes to a step for the Nth time; with hold it leaves an injection open, with ask a thread that has answered, and
+// waits to be killed.
 const (
 	hold = "hold"
+	ask  = "ask"
 
 	victimEnv = "KUP_TEST_FREEZE"
 	crashEnv  = "KUP_TEST_CRASH"
@@ -40,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 func freezeForever(pid int, crash string) error {
-	if crash != "" && crash != hold {
+	if crash != "" && crash != hold && crash != ask {
 		text, step, _ := strings.Cut(crash, " ")
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -57,12 +60,18 @@ func freezeForever(pid int, crash string) error {
 	}
 	tracer := New()
 	defer tracer.Close()
-	if crash == hold {
+	if crash == hold || crash == ask {
 		f, err := tracer.Freeze(context.Background(), []int{pid})
 		if err != nil {
 			return err
 		}
-		if _, err := f.Processes[0].Tasks[0].Inject(100); err != nil {
+		if first := f.Processes[0].Tasks[0]; crash == hold {
+			_, err = first.Inject(100)
+		} else {
+			i := &Injection{task: first}
+			err = errors.Join(i.ask(), i.await())
+		}
+		if err != nil {
 			return err
 		}
 		fmt.Println("begin")
@@ -118,6 +127,9 @@ func workOn(p *Process) error {
 			return err
 		}
 	}
+	if _, err := AskAll(p.Tasks[1:]); err != nil {
+		return err
+	}
 	for _, t := range p.Tasks[1:] {
 		i, err := t.Inject(1000)
 		if err != nil {
@@ -161,7 +173,7 @@ func killKupAfter(t *testing.T, pid int, crash string, happen func()) {
 	if line, err := lines.ReadString('\n'); line != "begin\n" {
 		t.Fatalf("the helper said %q, %v", line, err)
 	}
-	if crash == "" || crash == hold {
+	if crash == "" || crash == hold || crash == ask {
 		happen()
 		cmd.Process.Kill()
 	} else {
@@ -343,7 +355,7 @@ const survivorParts = 11
 var steps = []string{
 	"seized", "all stopped", "frozen", "record written", "registers set", "mask set", "running", "area mapped", "table written", "batch ready",
 	"batch executed", "clean-up written", "clean-up armed", "area gone", "mask put back", "registers put back", "ready to run", "detached",
-	"forked", "first dies with kup", "first prepared", "holder born", "first ended", "first reaped",
+	"asked", "forked", "first dies with kup", "first prepared", "holder born", "first ended", "first reaped",
 }
 
 func TestTargetSurvivesDeathAtEveryStep(t *testing.T) {
@@ -398,10 +410,6 @@ func TestGoProgramSurvivesRandomKills(t *testing.T) {
 // it was in ends with EINTR.
 func TestInterruptedCallEndsAsEver(t *testing.T) {
 	path := program(t, "blocked")
-	const (
-		interrupted = 10
-		byteRead    = 11
-	)
 	for _, c := range []struct {
 		how    string
 		signal bool
@@ -411,44 +419,55 @@ func TestInterruptedCallEndsAsEver(t *testing.T) {
 		{"poll", true, interrupted}, {"nanosleep", true, interrupted},
 		{"read", false, byteRead}, {"poll", false, byteRead},
 	} {
-		t.Run(fmt.Sprintf("%s, signal %v", c.how, c.signal), func(t *testing.T) {
-			cmd := exec.Command(path, c.how)
-			in, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() }).Stop()
-			if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-				t.Fatalf("%q, %v", line, err)
-			}
-			pid := cmd.Process.Pid
-			asleep := func() bool {
-				call, err := procfs.ReadSyscall(pid)
-				return err == nil && !call.Running
-			}
-			eventually(t, "the program to wait", asleep)
-			killKupAfter(t, pid, hold, func() {
-				if c.signal {
-					kernel.Kill(pid, 10) // SIGUSR1
-				}
-			})
-			if c.want == byteRead {
-				eventually(t, "the program to wait again", asleep)
-				if _, err := in.Write([]byte("x")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			cmd.Wait()
-			if got := cmd.ProcessState.ExitCode(); got != c.want {
-				t.Errorf("the wait ended with %d (%v), want %d", got, cmd.ProcessState, c.want)
-			}
-		})
+		for _, crash := range []string{hold, ask} {
+			t.Run(fmt.Sprintf("%s, signal %v, %s", c.how, c.signal, crash), func(t *testing.T) { callEnds(t, path, c.how, c.signal, crash, c.want) })
+		}
+	}
+}
+
+// What ended the wait of the program "blocked".
+const (
+	interrupted = 10
+	byteRead    = 11
+)
+
+// callEnds kills kup in one way while a program waits, with or without a signal.
+func callEnds(t *testing.T, path, how string, signal bool, crash string, want int) {
+	cmd := exec.Command(path, how)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() }).Stop()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	pid := cmd.Process.Pid
+	asleep := func() bool {
+		call, err := procfs.ReadSyscall(pid)
+		return err == nil && !call.Running
+	}
+	eventually(t, "the program to wait", asleep)
+	killKupAfter(t, pid, crash, func() {
+		if signal {
+			kernel.Kill(pid, 10) // SIGUSR1
+		}
+	})
+	if want == byteRead {
+		eventually(t, "the program to wait again", asleep)
+		if _, err := in.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Errorf("the wait ended with %d (%v), want %d", got, cmd.ProcessState, want)
 	}
 }

@@ -97,15 +97,21 @@ func (r *record) exit(code []byte, at, slot int) {
 	binary.LittleEndian.PutUint32(code[22:], uint32(slot-(at+26)))
 }
 
+// What a thread is asked in the blob: the number of the system call that most questions are, or 0.
+const (
+	noQuestions  = 0
+	theQuestions = kernel.SysPrctl
+)
+
 // enter returns the registers with which a thread begins the blob at address code. rax and orig_rax stay: the kernel decides on them whether
 // the interrupted call is restarted, and enters at blobRestart or blobEnter.
-func (r *record) enter(code uint64) kernel.Regs {
+func (r *record) enter(code uint64, questions int) kernel.Regs {
 	const setMask = 2 // SIG_SETMASK
 	g := r.regs
 	g.Rip = code + blobEnter
 	g.R15 = r.addr
 	g.Rdi, g.Rsi, g.Rdx, g.R10 = setMask, r.addr+recBlock, 0, 8
-	g.R8, g.R9 = ^uint64(0), 0
+	g.R8, g.R9, g.R12 = ^uint64(0), 0, uint64(questions)
 	g.Eflags &^= trapFlag | directionFlag
 	return g
 }

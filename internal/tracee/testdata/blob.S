@@ -56,7 +56,7 @@
 	/*
 	 * The tracer sets rip to enter and leaves rax and orig_rax as they were. On the way to user space the kernel decides about the
 	 * interrupted call as ever: rip-2 if it is to be restarted, rip if not, or if a handler ran before.
-	 * Preset: r15 record, rdi SIG_SETMASK, rsi r15+BLOCK, rdx 0, r10 8, r8 -1, r9 0.
+	 * Preset: r15 record, rdi SIG_SETMASK, rsi r15+BLOCK, rdx 0, r10 8, r8 -1, r9 0, r12 0 or, to be asked questions, the number of prctl.
 	 */
 restart:
 	jmp	1f
@@ -66,6 +66,7 @@ enter:
 1:	mov	r14d, 8			/* the index of a restart in RAX and RIP, in bytes */
 2:	mov	eax, 14			/* rt_sigprocmask(SIG_SETMASK, BLOCK) */
 	syscall
+map:
 	mov	rdi, [r15+O_AREA]
 	mov	rsi, [r15+O_LEN]
 	mov	edx, 3			/* PROT_READ|PROT_WRITE */
@@ -75,6 +76,8 @@ enter:
 	mov	r13, rax		/* the area, or -errno: the tracer looks */
 	test	rax, rax
 	js	mapless
+	test	r12d, r12d
+	jnz	questions
 
 next:
 	stop
@@ -174,6 +177,63 @@ home:
 	mov	rax, [r15+r14+O_RAX]
 	lea	r14, [r15+r14*4+O_EXIT]
 	jmp	r14
+
+	/*
+	 * Questions that only the thread itself can answer. The answers are in registers at the stop, when the area is gone again. If one cannot be
+	 * answered, the thread goes to its last stop. See ../ask_amd64.go.
+	 */
+	.macro ask option
+	lea	edi, [rdx+\option]
+	mov	eax, r12d
+	syscall
+	.endm
+	.macro fill option, at
+	lea	rsi, [r13+\at]
+	ask	\option
+	or	r9, rax
+	.endm
+questions:
+	xor	edx, edx
+	xor	r8d, r8d
+	xor	r10d, r10d		/* PR_MCE_KILL_GET demands zeros */
+	fill	40, 0			/* PR_GET_TID_ADDRESS */
+	fill	2, 8			/* PR_GET_PDEATHSIG */
+	fill	25, 12			/* PR_GET_TSC */
+	lea	rsi, [r13+24]
+	xor	edi, edi
+	mov	eax, 131		/* sigaltstack(NULL, ...) */
+	syscall
+	or	r9, rax
+	jnz	done
+	xor	esi, esi
+	ask	30			/* PR_GET_TIMERSLACK */
+	mov	rbx, rax
+	ask	27			/* PR_GET_SECUREBITS */
+	mov	ebp, eax
+	ask	34			/* PR_MCE_KILL_GET */
+	shl	rax, 32
+	or	rbp, rax
+	or	edi, -1
+	mov	eax, 135		/* personality(0xffffffff) */
+	syscall
+	mov	r10, rax
+	mov	rdi, r13
+	mov	r8, [rdi]		/* the thread ID address */
+	mov	rdx, [rdi+8]		/* the parent-death signal and the TSC mode */
+	mov	r13, [rdi+24]		/* stack_t: ss_sp, ss_flags, ss_size */
+	mov	r9d, [rdi+32]
+	mov	r12, [rdi+40]
+	mov	rsi, [r15+O_LEN]
+	mov	eax, 11			/* munmap */
+	syscall
+	stop
+	.globl asked
+asked:
+	/* Only without a tracer: home by way of another area, where it is decided how the interrupted call goes on. */
+	xor	r12d, r12d
+	or	r8, -1
+	xor	r9d, r9d
+	jmp	map
 all:
 	.quad	-1
 end:
