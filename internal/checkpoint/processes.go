@@ -68,7 +68,7 @@ func (s *Session) captureThreads() error {
 		}
 		s.state.Host.XCR0 = enabledFeatures(t.out.XState)
 	}
-	return parallel.Each(all, func(t thread) error { return task.ThreadFromOutside(t.task.PID, t.task.TID, t.out) })
+	return parallel.Urgently(all, func(t thread) error { return task.ThreadFromOutside(t.task.PID, t.task.TID, t.out) })
 }
 
 // enabledFeatures reads XCR0 out of the software-reserved bytes of an XSTATE regset (arch/x86/include/asm/user.h,

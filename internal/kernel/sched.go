@@ -25,6 +25,12 @@ func SchedFIFO() error {
 	return SchedSetAttr(&SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK})
 }
 
+// IsFIFO tells whether the calling thread has such a priority.
+func IsFIFO() bool {
+	a, err := SchedGetAttr(0)
+	return err == nil && a.Policy == unix.SCHED_FIFO
+}
+
 // SetNice changes the nice value of the calling thread, -20 to 19: of the thread only, though setpriority(2) names processes (see its section on differences).
 func SetNice(nice int) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, nice) }
 

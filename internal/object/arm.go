@@ -53,7 +53,7 @@ func (c *Capture) checkFrozen() error {
 	for i := range all {
 		all[i] = &c.captured[i]
 	}
-	return parallel.Each(all, func(one *captured) (err error) {
+	return parallel.Urgently(all, func(one *captured) (err error) {
 		one.handler, err = c.check(one.d)
 		return err
 	})

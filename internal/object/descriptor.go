@@ -142,7 +142,7 @@ func eachDescriptor(numbers []int, read func(fd int) (*Descriptor, error)) ([]*D
 	for i := range places {
 		places[i] = i
 	}
-	err := parallel.Each(places, func(i int) (err error) {
+	err := parallel.Urgently(places, func(i int) (err error) {
 		table[i], err = read(numbers[i])
 		return err
 	})

@@ -25,7 +25,7 @@ func Settled(pids []int) error {
 		if err != nil {
 			return fmt.Errorf("pid %d: descriptors: %w", pid, err)
 		}
-		unsettled = append(unsettled, parallel.Each(fds, func(fd int) error { return settled(pid, pidfd, fd) }))
+		unsettled = append(unsettled, parallel.Urgently(fds, func(fd int) error { return settled(pid, pidfd, fd) }))
 	}
 	return errors.Join(unsettled...)
 }

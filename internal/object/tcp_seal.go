@@ -42,7 +42,7 @@ func (c *Capture) CaptureNetwork() error {
 			return err
 		}
 	}
-	if err := parallel.Each(c.sockets.held, c.read); err != nil {
+	if err := parallel.Urgently(c.sockets.held, c.read); err != nil {
 		return err
 	}
 	return c.unchanged()
@@ -82,7 +82,7 @@ func (h *heldSocket) bequeath(will *kernel.Will, reuse int) {
 // unchanged makes sure that no connection went on after it was read: a packet may have been on its way past the filter just
 // when that was attached.
 func (c *Capture) unchanged() error {
-	return parallel.Each(c.sockets.held, func(h *heldSocket) error {
+	return parallel.Urgently(c.sockets.held, func(h *heldSocket) error {
 		if h.tcp == nil {
 			return nil
 		}

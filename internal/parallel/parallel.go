@@ -24,6 +24,32 @@ func Few[T any](threads int, list []T, work func(T) error) error {
 	return s.first
 }
 
+// Urgently is Each for short work. If the caller comes before all ordinary threads (kernel.SchedFIFO), its helpers do so too, lest it waits for one of them that
+// waits for a processor.
+func Urgently[T any](list []T, work func(T) error) error {
+	s := share[T]{list: list, work: work}
+	helper := s.worker
+	if s.workers() > 1 && kernel.IsFIFO() {
+		helper = func() { hasten(s.worker) }
+	}
+	for range s.workers() - 1 {
+		s.group.Go(helper)
+	}
+	s.worker()
+	s.group.Wait()
+	return s.first
+}
+
+// hasten calls do at a priority that comes first. Where that cannot be had, it is only slower.
+func hasten(do func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if was, err := kernel.SchedGetAttr(0); err == nil && kernel.SchedFIFO() == nil {
+		defer kernel.SchedSetAttr(was)
+	}
+	do()
+}
+
 // gentle is the nice value of threads that let others go first: where processors are busy, they get about a tenth of what an ordinary thread gets
 // (kernel/sched/core.c, sched_prio_to_weight).
 const gentle = 10

@@ -3,6 +3,7 @@ package parallel
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 func TestAllIsDoneOnce(t *testing.T) {
 	t.Run("each", func(t *testing.T) { doesAllOnce(t, Each[int]) })
+	t.Run("urgently", func(t *testing.T) { doesAllOnce(t, Urgently[int]) })
 	t.Run("gently", func(t *testing.T) { doesAllOnce(t, Gently[int]) })
 }
 
@@ -61,5 +63,34 @@ func TestGentleThreadsLetOthersGoFirst(t *testing.T) {
 	}
 	if attr, err := kernel.SchedGetAttr(0); err != nil || attr.Nice == gentle {
 		t.Errorf("afterwards: %+v, %v", attr, err)
+	}
+}
+
+func TestHelpersOfUrgentCallersAreUrgent(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := kernel.SchedGetAttr(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kernel.SchedFIFO(); err != nil {
+		t.Skipf("no real-time priority here: %v", err)
+	}
+	err = Urgently(make([]int, 100), func(int) error {
+		if !kernel.IsFIFO() {
+			return errors.New("a helper has an ordinary priority")
+		}
+		return nil
+	})
+	if err := errors.Join(err, kernel.SchedSetAttr(was)); err != nil {
+		t.Error(err)
+	}
+	if err := Urgently(make([]int, 100), func(int) error {
+		if kernel.IsFIFO() {
+			return errors.New("a helper has kept its priority, or took one that its caller had not")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }

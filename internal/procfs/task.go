@@ -51,7 +51,7 @@ func Children(pid int) ([]int, error) {
 	}
 	var all []int
 	var mutex sync.Mutex
-	err = parallel.Each(tids, func(tid int) error {
+	err = parallel.Urgently(tids, func(tid int) error {
 		children, err := threadChildren(pid, tid)
 		mutex.Lock()
 		defer mutex.Unlock()
