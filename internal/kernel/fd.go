@@ -145,7 +145,12 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	for data := make([]byte, 0, 4096); ; data = slices.Grow(data, cap(data)) {
+	return readOn(fd, path, make([]byte, 0, 4096))
+}
+
+// readOn appends the rest of an open file to what was read of it.
+func readOn(fd int, path string, data []byte) ([]byte, error) {
+	for ; ; data = slices.Grow(data, cap(data)) {
 		for len(data) < cap(data) {
 			var n int
 			err := ignoringEINTR(func() (err error) {
@@ -169,14 +174,19 @@ func ReadOnce(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer unix.Close(fd)
 	var buf [4096]byte
 	n, _, e := unix.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
-	unix.Close(fd)
-	if e != 0 || int(n) == len(buf) {
-		data, err := ReadFile(path) // which has patience, or the error
-		return string(data), err
+	switch {
+	case e == unix.EINTR:
+		n = 0
+	case e != 0:
+		return "", &os.PathError{Op: "read", Path: path, Err: e}
+	case int(n) < len(buf):
+		return string(buf[:n]), nil
 	}
-	return string(buf[:n]), nil
+	data, err := readOn(fd, path, slices.Grow(slices.Clone(buf[:n]), len(buf)))
+	return string(data), err
 }
 
 // Close is close(2). On Linux the descriptor is gone even if it returns an error.

@@ -3,8 +3,6 @@ package object
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/parallel"
@@ -31,18 +29,17 @@ func Settled(pids []int) error {
 }
 
 func settled(pid, pidfd, fd int) error {
-	link, err := kernel.ReadLink(procfs.Path(pid, "fd/"+strconv.Itoa(fd)))
-	if err != nil || !strings.HasPrefix(link, "socket:") {
-		return nil
-	}
 	file, err := kernel.PidfdGetfd(pidfd, fd)
+	if errors.Is(err, kernel.EBADF) {
+		return nil // it was open only while its process was looked at
+	}
 	if err != nil {
 		return fmt.Errorf("pid %d: fd %d: pidfd_getfd: %w", pid, fd, err)
 	}
 	defer kernel.Close(file)
 	protocol, err := kernel.SocketInt(file, kernel.SolSocket, kernel.SoProtocol)
 	if err != nil || protocol != kernel.IPProtoTCP && protocol != protocolMPTCP {
-		return nil
+		return nil // it is no socket, or another kind
 	}
 	info, err := readTCPInfo(file)
 	if err != nil {
