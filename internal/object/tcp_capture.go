@@ -37,12 +37,13 @@ func (c *Capture) readTCP(h *heldSocket) (err error) {
 	if s.V6, err = isInet6(fd); err != nil {
 		return err
 	}
-	filter := silence
+	// The kernel works off what the socket's backlog holds before these calls return.
 	if s.State == image.TCPListen {
-		filter = silenceSYN
+		err = attachFilter(fd, silenceSYN)
+	} else {
+		err = c.sockets.silence(fd)
 	}
-	// The kernel works off what the socket's backlog holds before this call returns.
-	if err := attachFilter(fd, filter); err != nil {
+	if err != nil {
 		return err
 	}
 	info, err := readTCPInfo(fd)

@@ -14,6 +14,8 @@ import (
 type heldSockets struct {
 	held []*heldSocket
 	will *kernel.Will // turns repair mode off if kup dies: two clauses for each of held
+	// program drops every packet. 0: there is none, and each socket gets a filter of its own.
+	program int
 }
 
 // heldSocket is one that CaptureNetwork reads. Exactly one of tcp and udp is set.
@@ -42,10 +44,36 @@ func (c *Capture) CaptureNetwork() error {
 			return err
 		}
 	}
+	defer c.shareSilence()()
 	if err := parallel.Urgently(c.sockets.held, c.read); err != nil {
 		return err
 	}
 	return c.unchanged()
+}
+
+// shareSilence loads a program for all connections, if there are so many that it pays, and returns what gives it up again: sockets keep what they need of it.
+func (c *Capture) shareSilence() (giveUp func()) {
+	const many = 100
+	if len(c.sockets.held) < many {
+		return func() {}
+	}
+	program, err := kernel.DropAll()
+	if err != nil {
+		return func() {}
+	}
+	c.sockets.program = program
+	return func() {
+		kernel.Close(program)
+		c.sockets.program = 0
+	}
+}
+
+// silence makes a connection deaf: no packet comes to TCP any more.
+func (s *heldSockets) silence(fd int) error {
+	if s.program != 0 && kernel.AttachProgram(fd, s.program) == nil {
+		return nil
+	}
+	return attachFilter(fd, silence)
 }
 
 // read completes one socket.
