@@ -49,6 +49,13 @@ func Children(pid int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	const many = 100
+	if len(tids) > many {
+		// One look at each process tells as much as one at each thread, and may be less to do.
+		if pids, err := Processes(); err == nil && len(pids) < len(tids) {
+			return childrenAmong(pids, pid)
+		}
+	}
 	var all []int
 	var mutex sync.Mutex
 	err = parallel.Urgently(tids, func(tid int) error {
@@ -100,18 +107,23 @@ func childrenByParent(pid int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	return childrenAmong(pids, pid)
+}
+
+// childrenAmong returns those of some processes whose parent is pid.
+func childrenAmong(pids []int, pid int) ([]int, error) {
 	var all []int
-	for _, child := range pids {
+	var mutex sync.Mutex
+	err := parallel.Urgently(pids, func(child int) error {
 		s, err := ReadStat(child)
-		if Gone(err) {
-			continue
+		if Gone(err) || err == nil && s.PPID != pid {
+			return nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		if s.PPID == pid {
-			all = append(all, child)
-		}
-	}
-	return all, nil
+		mutex.Lock()
+		defer mutex.Unlock()
+		all = append(all, child)
+		return err
+	})
+	slices.Sort(all)
+	return all, err
 }
