@@ -87,10 +87,13 @@ func List() ([]string, error) {
 
 // change makes one transaction: the kernel takes all of it or nothing.
 func change(what string, with func(c *nftables.Conn) error) error {
-	c, err := nftables.New(nftables.WithSockOptions(roomForTransactions))
+	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(roomForTransactions))
 	if err != nil {
 		return unavailable(what, err)
 	}
+	// The kernel lets whoever closes a socket wait until it has given back what was deleted, ten milliseconds and more
+	// (net/netfilter/nf_tables_api.c, nft_rcv_nl_event). Nobody here has to.
+	defer func() { go c.CloseLasting() }()
 	if err := with(c); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
