@@ -57,7 +57,7 @@ const gentle = 10
 // Gently is Each for work that can wait: applications that are busy meanwhile come first.
 func Gently[T any](list []T, work func(T) error) error {
 	s := share[T]{list: list, work: work}
-	for range min(runtime.NumCPU(), len(list)) {
+	for range s.workers() {
 		s.group.Go(func() {
 			runtime.LockOSThread()     // for ever: the thread ends with the goroutine, and nothing else inherits its priority
 			_ = kernel.SetNice(gentle) // a lower priority is always granted
@@ -78,6 +78,8 @@ type share[T any] struct {
 	first error
 	group sync.WaitGroup
 }
+
+func (s *share[T]) workers() int { return min(runtime.NumCPU(), len(s.list)) }
 
 func (s *share[T]) worker() {
 	for {
