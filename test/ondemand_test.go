@@ -271,6 +271,12 @@ func hold(t *testing.T, server int) bool {
 		stopped = err == nil && s.state == 'T'
 		return stopped || err != nil || s.state == 'Z'
 	})
-	_, err := os.Stat(filepath.Join(pageserver.Dir, fmt.Sprintf("%d.json", server)))
-	return stopped && err == nil
+	if _, err := os.Stat(filepath.Join(pageserver.Dir, fmt.Sprintf("%d.json", server))); err == nil || !stopped {
+		return stopped
+	}
+	// It was about to end.
+	if err := kernel.Kill(server, kernel.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	return false
 }
