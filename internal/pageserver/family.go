@@ -27,7 +27,8 @@ type family struct {
 	spaces  []*space // parents before children
 	gate    int      // a pipe: once it is hung up, the background fill may begin
 	open    bool     // that has happened
-	threads int      // that share the background fill
+	threads int      // that share the background fill while all is calm
+	calm    bool     // nobody has called since the last fill began: threads that are stopped at once cost more than they bring
 
 	messages [64]kernel.UffdMessage
 	scarce   int // how often in a row there was no memory
@@ -69,6 +70,7 @@ func (f *family) round() error {
 			return err
 		}
 	}
+	f.calm = f.calm && idle
 	if !idle || !f.open {
 		return nil
 	}
@@ -131,7 +133,12 @@ func (f *family) fill() error {
 	if len(s.missing) == 0 {
 		return f.leave(s)
 	}
-	return f.absorb(s, s.fill(f.threads, f.called))
+	threads := 1
+	if f.calm {
+		threads = f.threads
+	}
+	f.calm = true
+	return f.absorb(s, s.fill(threads, f.called))
 }
 
 // absorb deals with what may happen to a space.

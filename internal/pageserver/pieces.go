@@ -58,15 +58,15 @@ func (m pieces) within(e image.Extent) pieces {
 	return out
 }
 
-// appendChunks adds what is missing of e to a list, cut at multiples of chunk, until the list has atOnce pieces.
-func (m pieces) appendChunks(list []piece, e image.Extent) []piece {
+// appendRuns adds what is missing of e to a list, cut into regions, until the list has atOnce pieces.
+func (m pieces) appendRuns(list []piece, e image.Extent) []piece {
 	first, last := m.find(e)
 	for _, p := range m[first:last] {
 		for p = p.within(e); p.size() > 0; {
 			if len(list) == atOnce {
 				return list
 			}
-			end := min(p.End, p.Start&^(chunk-1)+chunk)
+			end := min(p.End, p.Start&^(region-1)+region)
 			list = append(list, p.within(image.Extent{Start: p.Start, End: end}))
 			p = p.within(image.Extent{Start: end, End: p.End})
 		}

@@ -124,22 +124,22 @@ func TestAgainstBytes(t *testing.T) {
 	}
 }
 
-func TestAppendChunks(t *testing.T) {
-	m := pieces{p(chunk/2, 2*chunk+5, 100*chunk), p(3*chunk, 3*chunk+1, 7)}
+func TestAppendRuns(t *testing.T) {
+	m := pieces{p(region/2, 2*region+5, 100*region), p(3*region, 3*region+1, 7)}
 	for _, c := range []struct {
 		name string
 		of   image.Extent
 		want []piece
 	}{
-		{"nothing", ext(0, chunk/2), nil},
-		{"all", everything, []piece{p(chunk/2, chunk, 100*chunk), p(chunk, 2*chunk, 100*chunk+chunk/2), p(2*chunk, 2*chunk+5, 101*chunk+chunk/2), p(3*chunk, 3*chunk+1, 7)}},
-		{"some", ext(chunk+1, 2*chunk+1), []piece{p(chunk+1, 2*chunk, 100*chunk+chunk/2+1), p(2*chunk, 2*chunk+1, 101*chunk+chunk/2)}},
+		{"nothing", ext(0, region/2), nil},
+		{"all", everything, []piece{p(region/2, region, 100*region), p(region, 2*region, 100*region+region/2), p(2*region, 2*region+5, 101*region+region/2), p(3*region, 3*region+1, 7)}},
+		{"some", ext(region+1, 2*region+1), []piece{p(region+1, 2*region, 100*region+region/2+1), p(2*region, 2*region+1, 101*region+region/2)}},
 	} {
-		if got := m.appendChunks(nil, c.of); !slices.Equal(got, c.want) {
+		if got := m.appendRuns(nil, c.of); !slices.Equal(got, c.want) {
 			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
 		}
 	}
-	if got := (pieces{p(0, 100*chunk, 0)}).appendChunks(make([]piece, 3), everything); len(got) != atOnce {
-		t.Errorf("%d chunks at once", len(got))
+	if got := (pieces{p(0, 100*region, 0)}).appendRuns(make([]piece, 3), everything); len(got) != atOnce {
+		t.Errorf("%d runs at once", len(got))
 	}
 }

@@ -107,19 +107,26 @@ func (s *space) zero(f fault) error {
 	}
 }
 
-// fill brings in the next chunks of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the kernel
+// fill brings in the next runs of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the kernel
 // keeps us from copying to where a mapping was.
 func (s *space) fill(threads int, called func() bool) error {
 	var mu sync.Mutex
-	err := parallel.Few(threads, s.next(), func(p piece) error {
-		if called() {
-			return errCalled
+	err := parallel.Few(threads, s.next(), func(run piece) error {
+		for run.size() > 0 {
+			if called() {
+				return errCalled
+			}
+			p := run.within(image.Extent{Start: run.Start, End: run.Start + chunk})
+			done, err := s.copy(p)
+			mu.Lock()
+			s.remove(image.Extent{Start: p.Start, End: p.Start + done})
+			mu.Unlock()
+			if err != nil {
+				return err
+			}
+			run = run.within(image.Extent{Start: p.End, End: run.End})
 		}
-		done, err := s.copy(p)
-		mu.Lock()
-		defer mu.Unlock()
-		s.remove(image.Extent{Start: p.Start, End: p.Start + done})
-		return err
+		return nil
 	})
 	if errors.Is(err, errCalled) {
 		return nil
@@ -127,25 +134,29 @@ func (s *space) fill(threads int, called func() bool) error {
 	return err
 }
 
-// atOnce is how many chunks fill brings in before it decides anew what comes next.
-const atOnce = 16
+const (
+	// region is what one thread fills at a time, bytes, aligned: what has a page table of its own, and with it a lock.
+	region = 2 << 20
+	// atOnce is how many runs fill brings in before it decides anew what comes next.
+	atOnce = 8
+)
 
-// next returns the runs of missing pages to bring in now, a chunk each at most: the hottest, and when all that is hot is there, the lowest.
+// next returns the runs of missing pages to bring in now, each in one region: the hottest, and when all that is hot is there, the lowest.
 func (s *space) next() (runs []piece) {
 	for ; len(s.hot) > 0; s.hot = s.hot[1:] {
 		for ; len(s.hot[0]) > 0; s.hot[0] = s.hot[0][1:] {
-			if runs = s.missing.appendChunks(nil, s.hot[0][0].Extent); len(runs) > 0 {
+			if runs = s.missing.appendRuns(nil, s.hot[0][0].Extent); len(runs) > 0 {
 				break
 			}
 		}
 		for i := 1; i < len(s.hot[0]) && len(runs) < atOnce; i++ {
-			runs = s.missing.appendChunks(runs, s.hot[0][i].Extent)
+			runs = s.missing.appendRuns(runs, s.hot[0][i].Extent)
 		}
 		if len(runs) > 0 {
 			return runs
 		}
 	}
-	return s.missing.appendChunks(nil, everything)
+	return s.missing.appendRuns(nil, everything)
 }
 
 // put brings in missing pages, a chunk at most.
