@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -19,8 +20,9 @@ type Rebuild struct {
 	// SharedMemory has kup's descriptor for each SharedMem.ID.
 	SharedMemory map[int]int
 
-	listening bool // listening TCP sockets are made
+	created bool // TCP connections are made
 
+	filling sync.Mutex  // of fds, where several files are made at the same time
 	fds     map[int]int // kup's descriptor for each OpenFile.ID
 	extra   []int       // further descriptors, needed until all is connected
 	holders map[int]holding
@@ -42,6 +44,11 @@ func (r *Rebuild) Create() error {
 		}
 	}
 	return r.each(func(h *Handler, f *image.OpenFile) error {
+		if connected(f) {
+			if err := r.createConnections(); err != nil {
+				return err
+			}
+		}
 		if _, made := r.fds[f.ID]; !made {
 			fd, err := h.Rebuild(r, f)
 			if err != nil {

@@ -47,7 +47,7 @@ var handlers = []*Handler{
 	timerfd,
 	signalfd,
 	unixSocket,
-	mptcp, // before the connections of TCP: see rebuildTCP
+	mptcp, // before the connections of TCP: see createConnections
 	tcp,
 	udp,
 	epoll,

@@ -7,31 +7,50 @@ import (
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 )
 
-// rebuildTCP makes a socket. Connections stay in repair mode, mute, until ReleaseNetwork.
+// rebuildTCP makes a socket. Connections are made before, by createConnections.
+func rebuildTCP(_ *Rebuild, f *image.OpenFile) (int, error) { return newTCP(f.TCP) }
+
+func connected(f *image.OpenFile) bool { return f.TCP != nil && f.TCP.Connection != nil }
+
+// createConnections makes all connections when the first is wanted. They stay in repair mode, mute, until ReleaseNetwork.
 //
 // Listening sockets are made first: connections share their ports by force, but a listening socket cannot come to a port with
 // connections unless all of them have SO_REUSEADDR.
-func rebuildTCP(r *Rebuild, f *image.OpenFile) (int, error) {
-	if f.TCP.Connection != nil && !r.listening {
-		for i := range r.State.Files {
-			other := &r.State.Files[i]
-			if other.TCP == nil || other.TCP.State != image.TCPListen {
-				continue
-			}
-			if _, made := r.fds[other.ID]; made {
-				continue
-			}
-			fd, err := newTCP(other.TCP)
-			if err != nil {
-				return -1, err
-			}
-			r.put(other.ID, fd)
-		}
-		r.listening = true
+func (r *Rebuild) createConnections() error {
+	if r.created {
+		return nil
 	}
-	return newTCP(f.TCP)
+	r.created = true
+	var connections []*image.OpenFile
+	for i := range r.State.Files {
+		f := &r.State.Files[i]
+		_, made := r.fds[f.ID]
+		switch {
+		case made:
+		case connected(f):
+			connections = append(connections, f)
+		case f.TCP != nil && f.TCP.State == image.TCPListen:
+			if err := r.createTCP(f); err != nil {
+				return err
+			}
+		}
+	}
+	return parallel.Urgently(connections, r.createTCP)
+}
+
+// createTCP makes a socket, for several callers at the same time.
+func (r *Rebuild) createTCP(f *image.OpenFile) error {
+	fd, err := newTCP(f.TCP)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.name(f), err)
+	}
+	r.filling.Lock()
+	defer r.filling.Unlock()
+	r.put(f.ID, fd)
+	return nil
 }
 
 func newTCP(s *image.TCPSocket) (int, error) {
@@ -284,7 +303,7 @@ func (r *Rebuild) ReleaseNetwork() error {
 	var failed []error
 	for i := range r.State.Files {
 		f := &r.State.Files[i]
-		if f.TCP == nil || f.TCP.Connection == nil {
+		if !connected(f) {
 			continue
 		}
 		if err := enliven(r.fds[f.ID], f.TCP); err != nil {
