@@ -29,12 +29,12 @@ const (
 // UnixSocket is a socket of the family AF_UNIX. Sockets refer to each other by inode number, which is unique in a checkpoint
 // and means nothing afterwards.
 type UnixSocket struct {
-	Inode   uint64         `json:"inode"`
-	Peer    uint64         `json:"peer"` // Inode of the socket it is connected to, 0 if none
-	Type    int            `json:"type"` // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
-	State   UnixState      `json:"state"`
-	Owner   SocketOwner    `json:"socket_owner"`
-	Options []SocketOption `json:"options,omitempty"`
+	Inode   uint64        `json:"inode"`
+	Peer    uint64        `json:"peer"` // Inode of the socket it is connected to, 0 if none
+	Type    int           `json:"type"` // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+	State   UnixState     `json:"state"`
+	Owner   SocketOwner   `json:"socket_owner"`
+	Options SocketOptions `json:"options,omitempty"`
 
 	// Name is its address: the bytes of sun_path, which begin with a zero byte in the abstract namespace; empty if unbound.
 	Name []byte `json:"name,omitempty"`
@@ -89,10 +89,10 @@ const (
 
 // TCPSocket is a TCP socket over IPv4 or IPv6.
 type TCPSocket struct {
-	V6      bool           `json:"v6"` // AF_INET6; addresses may be IPv4-mapped all the same
-	State   TCPState       `json:"state"`
-	Owner   SocketOwner    `json:"socket_owner"`
-	Options []SocketOption `json:"options,omitempty"`
+	V6      bool          `json:"v6"` // AF_INET6; addresses may be IPv4-mapped all the same
+	State   TCPState      `json:"state"`
+	Owner   SocketOwner   `json:"socket_owner"`
+	Options SocketOptions `json:"options,omitempty"`
 
 	Local  netip.AddrPort `json:"local"`  // port 0: not bound
 	Remote netip.AddrPort `json:"remote"` // of a connection
@@ -145,9 +145,9 @@ type TCPWindow struct {
 
 // UDPSocket is a UDP socket over IPv4 or IPv6.
 type UDPSocket struct {
-	V6      bool           `json:"v6"`
-	Owner   SocketOwner    `json:"socket_owner"`
-	Options []SocketOption `json:"options,omitempty"`
+	V6      bool          `json:"v6"`
+	Owner   SocketOwner   `json:"socket_owner"`
+	Options SocketOptions `json:"options,omitempty"`
 
 	Local  netip.AddrPort `json:"local"`  // port 0: not bound
 	Remote netip.AddrPort `json:"remote"` // port 0: not connected
