@@ -97,12 +97,15 @@ func (c chunk) read(f *os.File, take taker) error {
 // taker gets what stands at an offset of a file. The bytes are only valid until it returns.
 type taker func(offset uint64, part []byte) error
 
-// parts are buffers for what is read at a time. It is in the processor's cache then, for all that is done with it.
-var parts = sync.Pool{New: func() any { return new([512 << 10]byte) }}
+// partSize is how much is read at a time, bytes: it is in a processor's own cache then, for all that is done with it.
+const partSize = 512 << 10
+
+// parts are buffers for what is read.
+var parts = sync.Pool{New: func() any { return new([partSize]byte) }}
 
 // readRun reads a run of file offsets in parts.
 func readRun(f *os.File, r Extent, take taker) error {
-	buf := parts.Get().(*[512 << 10]byte)
+	buf := parts.Get().(*[partSize]byte)
 	defer parts.Put(buf)
 	for at := r.Start; at < r.End; {
 		part := buf[:min(uint64(len(buf)), r.End-at)]

@@ -104,19 +104,19 @@ func checkHoles(f *os.File, size int64, data []Extent) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 256<<10)
-	zeros := make([]byte, len(buf))
 	for _, r := range outside(runs, data) {
-		for at := r.Start; at < r.End; {
-			part := buf[:min(uint64(len(buf)), r.End-at)]
-			if _, err := f.ReadAt(part, int64(at)); err != nil {
-				return err
-			}
+		err := readRun(f, r, func(offset uint64, part []byte) error {
 			if !bytes.Equal(part, zeros[:len(part)]) {
-				return fmt.Errorf("there is something at offset %#x or soon after it, where nothing was stored", at)
+				return fmt.Errorf("there is something at offset %#x or soon after it, where nothing was stored", offset)
 			}
-			at += uint64(len(part))
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// zeros is what a part of a hole reads as.
+var zeros [partSize]byte
