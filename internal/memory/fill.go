@@ -6,6 +6,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -80,10 +81,10 @@ func openVessel(p *image.Process, s *tracee.Seed, stored foam.Extents) (*vessel,
 
 // hugePagesAlways tells whether the kernel uses huge pages for whoever does not object. To write to them is faster than to fill small pages, and they are what the
 // application would have.
-func hugePagesAlways() bool {
+var hugePagesAlways = sync.OnceValue(func() bool {
 	policy, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
 	return err == nil && strings.Contains(string(policy), "[always]")
-}
+})
 
 // watch registers mappings with a userfaultfd. Where there is none, or not for us, they are written to.
 func (t *vessel) watch(s *tracee.Seed, stored foam.Extents) {
