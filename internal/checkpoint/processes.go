@@ -36,9 +36,7 @@ func (s *Session) captureProcesses() error {
 	if err := s.captureThreads(); err != nil {
 		return err
 	}
-	if err := s.captureLeaders(); err != nil {
-		return err
-	}
+	// Before injections are opened that stay: there may be room for a single one.
 	for i, p := range s.frozen.Processes {
 		if p.Zombie {
 			continue
@@ -46,6 +44,9 @@ func (s *Session) captureProcesses() error {
 		if err := askThreads(p.Tasks[1:], s.state.Processes[i].Threads[1:]); err != nil {
 			return err
 		}
+	}
+	if err := s.captureLeaders(); err != nil {
+		return err
 	}
 	return s.oneClock()
 }

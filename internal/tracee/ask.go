@@ -7,7 +7,7 @@ import (
 )
 
 // AskAll asks frozen threads of one process what only they can tell of themselves. Of a thread that cannot answer everything the result is nil: a
-// Batch in an Injection, which is slower, tells what is the matter.
+// Batch in an Injection, which is slower, tells what is the matter, or, on kernels whose [vdso] has no room for the questions, answers.
 //
 // As many threads as there is room for in the process are on their way at the same time, each until its only stop.
 func AskAll(tasks []*Task) (all []*Self, err error) {
@@ -20,6 +20,9 @@ func AskAll(tasks []*Task) (all []*Self, err error) {
 	}
 	room = max(room, 1)
 	all = make([]*Self, len(tasks))
+	if !tasks[0].process.vdso.asks() {
+		return all, nil
+	}
 	asked := make([]*Injection, len(tasks))
 	for n := range len(tasks) + room {
 		if first := n - room; first >= 0 && asked[first] != nil {

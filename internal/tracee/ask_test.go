@@ -89,3 +89,16 @@ func asked(t *testing.T, task *Task) (s Self) {
 		StackAddr: stack.Word(0), StackFlags: int32(binary.LittleEndian.Uint32(stack.Data[8:])), StackSize: stack.Word(2),
 		SecureBits: uint32(secure.Value()), TimerSlack: uint64(slack.Value()), MCEKill: int(mce.Value()), Personality: uint32(personality.Value())}
 }
+
+// TestCodeFitsIntoShortTails has sizes of real kernels first: 6.18, and 6.12 of Debian 12.
+func TestCodeFitsIntoShortTails(t *testing.T) {
+	for _, c := range []struct {
+		size, records int
+		asks          bool
+	}{{1504, 3, true}, {992, 1, true}, {700, 1, false}, {600, 0, false}} {
+		space := codeSpace{tail: 0x10000, end: 0x10000 + uint64(c.size)}
+		if records := space.fit(); records != c.records || space.asks() != c.asks {
+			t.Errorf("%d bytes: room for %d records, questions %v; want %d, %v", c.size, records, space.asks(), c.records, c.asks)
+		}
+	}
+}

@@ -36,7 +36,7 @@ func TestBlobIsAssembledFromSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, at := range map[string]uint64{
-		"restart": blobRestart, "enter": blobEnter, "asked": blobAsked, "stopped": blobStopped, "home": blobHome,
+		"restart": blobRestart, "enter": blobEnter, "asked": blobAsked, "questions": blobQuestions, "stopped": blobStopped, "home": blobHome,
 		"O_AREA": recArea, "O_LEN": recLen, "O_TID": recTID, "O_SIG": recSignal, "O_SAF": recFlags, "O_CGT": recCaught,
 		"O_BLOCK": recBlock, "O_MASK": recMask, "O_FLAGS": recEflags, "O_RSP": recRsp, "O_RAX": recRax, "O_RIP": recRip, "O_EXIT": recExit,
 		"CLEANAT": areaCleanAt, "CLEANN": areaCleanN, "COUNT": areaCount, "TABLE": areaTable, "ENTRY_SIZE": entrySize,

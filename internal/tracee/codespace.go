@@ -24,6 +24,7 @@ var marker = [8]byte{'K', 'U', 'P', ' ', 'b', 'l', 'o', 'b'}
 type codeSpace struct {
 	start, end uint64 // of the [vdso] mapping
 	tail       uint64 // 0: not looked at yet
+	code       []byte // marker and blob, maybe without the questions
 	records    []*Injection
 	hole       procfs.Mapping // the largest, where areas are mapped
 }
@@ -43,8 +44,26 @@ func (c *codeSpace) blob() uint64 { return c.tail + uint64(len(marker)) }
 
 func (c *codeSpace) record(i int) uint64 {
 	const align = 8
-	return (c.blob()+uint64(len(blob))+align-1)&^(align-1) + uint64(i*recSize)
+	return (c.tail+uint64(len(c.code))+align-1)&^(align-1) + uint64(i*recSize)
 }
+
+// fit chooses the code that leaves room for a record, and returns for how many.
+func (c *codeSpace) fit() (records int) {
+	all := append(marker[:], blob[:]...)
+	for _, code := range [][]byte{all, all[:len(marker)+blobQuestions]} {
+		c.code = code
+		for c.record(records+1) <= c.end {
+			records++
+		}
+		if records > 0 {
+			break
+		}
+	}
+	return records
+}
+
+// asks reports whether the code has the questions.
+func (c *codeSpace) asks() bool { return len(c.code) == len(marker)+len(blob) }
 
 // prepare finds the tail, and writes the blob if it is not there already.
 func (p *Process) prepare() error {
@@ -65,27 +84,23 @@ func (p *Process) prepare() error {
 	if _, err := p.mem.ReadAt(image, int64(c.start)); err != nil {
 		return fmt.Errorf("%v: read the [vdso] at %#x: %w", p, c.start, err)
 	}
-	code := append(marker[:], blob[:]...)
 	at := bytes.Index(image, marker[:])
 	if at < 0 {
 		const align = 8
 		at = (len(bytes.TrimRight(image, "\x00")) + 2*align - 1) &^ (align - 1)
 	}
 	tail := c.start + uint64(at)
-	fits := codeSpace{tail: tail}
-	count := 0
-	for fits.record(count+1) <= c.end {
-		count++
-	}
+	fits := codeSpace{tail: tail, end: c.end}
+	count := fits.fit()
 	if tail >= c.end || count == 0 {
-		return refuse.Errorf("%v: the [vdso] of this kernel has no room for the %d bytes that kup executes in a process; use another kernel", p, len(code)+recSize)
+		return refuse.Errorf("%v: the [vdso] of this kernel has no room for the %d bytes that kup executes in a process; use another kernel", p, len(fits.code)+recSize)
 	}
-	if !bytes.HasPrefix(image[at:], code) {
-		if _, err := p.mem.WriteAt(code, int64(tail)); err != nil {
+	if !bytes.HasPrefix(image[at:], fits.code) {
+		if _, err := p.mem.WriteAt(fits.code, int64(tail)); err != nil {
 			return fmt.Errorf("%v: write to the [vdso] at %#x: %w", p, tail, err)
 		}
 	}
-	c.tail, c.records, c.hole = tail, make([]*Injection, count), p.largestHole()
+	c.tail, c.code, c.records, c.hole = tail, fits.code, make([]*Injection, count), p.largestHole()
 	return nil
 }
 

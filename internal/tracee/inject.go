@@ -19,8 +19,8 @@ const (
 // what Cleanup armed, unmaps the area, puts back its signal mask and registers, and goes on as if nothing had happened. See the drawing in
 // the package comment.
 //
-// The system calls must not sleep, change the thread's signal mask or the disposition of signals, or replace its memory. A process has room for at least two open
-// injections, of different threads.
+// The system calls must not sleep, change the thread's signal mask or the disposition of signals, or replace its memory. A process has room for at least one open
+// injection, and as a rule for more, of different threads.
 type Injection struct {
 	task   *Task
 	slot   int

@@ -177,10 +177,12 @@ home:
 	mov	rax, [r15+r14+O_RAX]
 	lea	r14, [r15+r14*4+O_EXIT]
 	jmp	r14
+all:
+	.quad	-1
 
 	/*
 	 * Questions that only the thread itself can answer. The answers are in registers at the stop, when the area is gone again. If one cannot be
-	 * answered, the thread goes to its last stop. See ../ask_amd64.go.
+	 * answered, the thread goes to its last stop. See ../ask_amd64.go. Where there is no room for it, all this is left out.
 	 */
 	.macro ask option
 	lea	edi, [rdx+\option]
@@ -234,6 +236,4 @@ asked:
 	or	r8, -1
 	xor	r9d, r9d
 	jmp	map
-all:
-	.quad	-1
 end:
