@@ -18,7 +18,7 @@ func AskAll(tasks []*Task) (all []*Self, err error) {
 	if err != nil {
 		return nil, err
 	}
-	room = max(room, 1)
+	room = max(room, 1) // without room, opening says so
 	all = make([]*Self, len(tasks))
 	if !tasks[0].process.vdso.asks() {
 		return all, nil
