@@ -155,30 +155,54 @@ func (s *Session) round(ctx context.Context) (Round, error) {
 	return out, nil
 }
 
-// find asks all trackers, with the application frozen if one of them needs that.
+// find asks all trackers, with the application frozen if they need that. If not, it is frozen only if there are new mappings to be watched.
 func (s *Session) find(ctx context.Context, out *Round) (found map[int][]image.Extent, err error) {
-	for _, p := range s.memory.Precopies {
-		if !p.FrozenOnly() {
-			continue
-		}
-		begin := time.Now()
-		frozen, err := s.tracer.Freeze(ctx, []int{s.options.Root})
-		if err != nil {
-			return nil, err
-		}
-		defer func() {
-			err = errors.Join(err, frozen.Thaw())
-			out.Frozen = report.Duration(time.Since(begin))
-		}()
-		break
-	}
 	found = map[int][]image.Extent{}
+	ask := func() error {
+		for pid, p := range s.memory.Precopies {
+			if found[pid], err = p.Find(); err != nil {
+				return fmt.Errorf("pre-copy of pid %d: %w", pid, err)
+			}
+		}
+		return nil
+	}
+	unwatched := false
 	for pid, p := range s.memory.Precopies {
-		pages, err := p.Find()
+		if p.FrozenOnly() {
+			return found, s.stopped(ctx, out, ask)
+		}
+		some, err := p.Unwatched()
 		if err != nil {
 			return nil, fmt.Errorf("pre-copy of pid %d: %w", pid, err)
 		}
-		found[pid] = pages
+		unwatched = unwatched || some
 	}
-	return found, nil
+	if unwatched {
+		if err := s.stopped(ctx, out, s.watchNew); err != nil {
+			return nil, err
+		}
+	}
+	return found, ask()
+}
+
+func (s *Session) watchNew() error {
+	for pid, p := range s.memory.Precopies {
+		if err := p.Watch(); err != nil {
+			return fmt.Errorf("pre-copy of pid %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// stopped does something while the application is frozen.
+func (s *Session) stopped(ctx context.Context, out *Round, do func() error) error {
+	begin := time.Now()
+	frozen, err := s.tracer.Freeze(ctx, []int{s.options.Root})
+	if err != nil {
+		return err
+	}
+	err = do()
+	err = errors.Join(err, frozen.Thaw())
+	out.Frozen = report.Duration(time.Since(begin))
+	return err
 }

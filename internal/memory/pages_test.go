@@ -78,7 +78,7 @@ func TestWatchedPagesAreFoundFast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wpAsync{fd: fd}
+	w := &wpAsync{fd: fd, refused: map[image.Extent]bool{}}
 	defer w.close()
 	if err := kernel.UffdEnable(fd, kernel.UffdFeatureWPAsync); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,8 @@ func TestWatchedPagesAreFoundFast(t *testing.T) {
 	if w.pagemap, err = os.Open("/proc/self/pagemap"); err != nil {
 		t.Fatal(err)
 	}
-	seen, err := w.next([]procfs.SMapping{{Mapping: procfs.Mapping{Start: start, End: end}}}, func(image.Extent) {})
+	w.watch([]image.Extent{{Start: start, End: end}})
+	seen, err := w.next([]procfs.SMapping{{Mapping: procfs.Mapping{Start: start, End: end}, Flags: []string{"uw"}}}, func(image.Extent) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -25,13 +26,15 @@ type Precopy struct {
 	copied  foam.Extents
 	seen    foam.Extents // pages that a round has found; what is not among them cannot be protected against writing
 
+	unwatched []image.Extent // mappings that Watch is to watch
+
 	searched bool           // a round has been
 	lately   []foam.Extents // what the last rounds have found written, in outline, the latest first
 }
 
 // StartPrecopy begins to watch a frozen process and makes its FOAM file.
 func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
-	tracker, err := watch(backend, in)
+	tracker, err := newTracker(backend, in)
 	if err != nil {
 		return err
 	}
@@ -44,7 +47,58 @@ func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
 		c.Precopies = map[int]*Precopy{}
 	}
 	c.Precopies[p.pid] = p
+	return p.watchAll()
+}
+
+// watchAll begins to watch all mappings that may have pages of the process's own.
+func (p *Precopy) watchAll() error {
+	maps, err := procfs.ReadMaps(p.pid)
+	if err != nil {
+		return err
+	}
+	for _, m := range maps {
+		// What the kernel has put there has a name like [vvar].
+		if !m.Shared && !strings.HasPrefix(m.Path, "[v") {
+			p.unwatched = append(p.unwatched, image.Extent{Start: m.Start, End: m.End})
+		}
+	}
+	return p.Watch()
+}
+
+// Unwatched reports whether the process has mappings that Watch would watch. A process that has ended has none.
+func (p *Precopy) Unwatched() (bool, error) {
+	private, err := p.private()
+	p.unwatched = p.tracker.unwatched(private)
+	return len(p.unwatched) > 0, err
+}
+
+// Watch begins to watch what Unwatched has found, as far as that is still so. The process is frozen.
+func (p *Precopy) Watch() error {
+	maps, err := procfs.ReadMaps(p.pid)
+	if err != nil && !procfs.Gone(err) {
+		return err
+	}
+	is := make(map[image.Extent]bool, len(maps))
+	for _, m := range maps {
+		is[image.Extent{Start: m.Start, End: m.End}] = true
+	}
+	p.tracker.watch(slices.DeleteFunc(p.unwatched, func(e image.Extent) bool { return !is[e] }))
+	p.unwatched = nil
 	return nil
+}
+
+// private lists the mappings that may have pages of the process's own. A process that has ended has none.
+func (p *Precopy) private() (private []procfs.SMapping, err error) {
+	maps, err := procfs.ReadSMaps(p.pid)
+	if procfs.Gone(err) {
+		return nil, nil
+	}
+	for _, m := range maps {
+		if mayOwnPages(&m) {
+			private = append(private, m)
+		}
+	}
+	return private, err
 }
 
 func foamName(pid int) string { return fmt.Sprintf("pages-%d.foam", pid) }
@@ -54,18 +108,9 @@ func (p *Precopy) FrozenOnly() bool { return p.tracker.frozenOnly() }
 
 // Find returns the pages that were written since the last round, and watches them from now on. A process that has ended has none.
 func (p *Precopy) Find() ([]image.Extent, error) {
-	maps, err := procfs.ReadSMaps(p.pid)
-	if procfs.Gone(err) {
-		return nil, nil
-	}
+	private, err := p.private()
 	if err != nil {
 		return nil, err
-	}
-	var private []procfs.SMapping
-	for _, m := range maps {
-		if mayOwnPages(&m) {
-			private = append(private, m)
-		}
 	}
 	found, err := p.tracker.next(private, func(e image.Extent) {
 		p.copied = p.copied.Minus(foam.Extents{e})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
@@ -41,6 +42,10 @@ var hasSoftDirty = sync.OnceValue(func() bool { return kernel.FeatureSoftDirty.E
 
 // tracker watches the own pages of one process.
 type tracker interface {
+	// unwatched returns mappings that watch is worth being called for.
+	unwatched(maps []procfs.SMapping) []image.Extent
+	// watch begins to watch mappings of the process, which is frozen: what ends in the middle of a mapping divides it, and mremap(2) of the whole would fail.
+	watch(mappings []image.Extent)
 	// next returns those pages in the mappings that were written since it was last called, all in the first call, and watches them
 	// from now on. A mapping that it did not watch before is passed to fresh first.
 	next(maps []procfs.SMapping, fresh func(image.Extent)) ([]image.Extent, error)
@@ -49,8 +54,8 @@ type tracker interface {
 	close()
 }
 
-// watch begins to track a frozen process by an injection into one of its threads.
-func watch(backend Backend, in *tracee.Injection) (tracker, error) {
+// newTracker begins to track a frozen process by an injection into one of its threads.
+func newTracker(backend Backend, in *tracee.Injection) (tracker, error) {
 	if backend == BackendSoftDirty {
 		return &softDirty{pid: in.PID()}, splitHugePages(in)
 	}
@@ -94,6 +99,8 @@ func splitHugePages(in *tracee.Injection) error {
 type wpAsync struct {
 	fd      int
 	pagemap *os.File
+	fresh   foam.Extents          // watched since next was last called
+	refused map[image.Extent]bool // mappings that cannot be watched
 }
 
 func newWPAsync(in *tracee.Injection) (*wpAsync, error) {
@@ -101,7 +108,7 @@ func newWPAsync(in *tracee.Injection) (*wpAsync, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: userfaultfd: %w", in.PID(), err)
 	}
-	w := &wpAsync{fd: fd}
+	w := &wpAsync{fd: fd, refused: map[image.Extent]bool{}}
 	if err := kernel.UffdEnable(fd, kernel.UffdFeatureWPAsync); err != nil {
 		w.close()
 		return nil, err
@@ -144,18 +151,38 @@ func (w *wpAsync) close() {
 	}
 }
 
+func (w *wpAsync) unwatched(maps []procfs.SMapping) (all []image.Extent) {
+	for i := range maps {
+		m := &maps[i]
+		if e := (image.Extent{Start: m.Start, End: m.End}); !m.Has("uw") && !w.refused[e] {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func (w *wpAsync) watch(mappings []image.Extent) {
+	for _, e := range mappings {
+		if kernel.UffdRegister(w.fd, e.Start, e.End, kernel.UffdRegisterModeWP) != nil {
+			w.refused[e] = true // of a kind that cannot be watched: copied whole in the freeze
+			continue
+		}
+		w.fresh = w.fresh.Add(e)
+	}
+}
+
+// next leaves mappings that are not watched to the next round, or the freeze.
 func (w *wpAsync) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]image.Extent, error) {
 	var written []image.Extent
 	for i := range maps {
 		m := &maps[i]
-		// A mapping that shows our registration is not registered again: if it is replaced this instant, the new one must be
-		// seen as fresh in the next round.
-		known := m.Has("uw")
+		e := image.Extent{Start: m.Start, End: m.End}
+		known := m.Has("uw") && len(w.fresh.Within(e)) == 0
 		if !known {
-			fresh(image.Extent{Start: m.Start, End: m.End})
-			if err := kernel.UffdRegister(w.fd, m.Start, m.End, kernel.UffdRegisterModeWP); err != nil {
-				continue // gone, or of a kind that cannot be watched: copied whole in the freeze
-			}
+			fresh(e)
+		}
+		if !m.Has("uw") {
+			continue
 		}
 		scan := ownScan(m.Start, m.End)
 		if known {
@@ -170,6 +197,7 @@ func (w *wpAsync) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]imag
 			return nil, err
 		}
 	}
+	w.fresh = nil
 	return written, nil
 }
 
@@ -178,6 +206,9 @@ type softDirty struct {
 	pid    int
 	places places // of all pages when the bits were cleared
 }
+
+func (s *softDirty) unwatched([]procfs.SMapping) []image.Extent { return nil }
+func (s *softDirty) watch([]image.Extent)                       {}
 
 func (s *softDirty) frozenOnly() bool { return true }
 func (s *softDirty) close()           {}
