@@ -8,6 +8,7 @@ import (
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/checkpoint"
+	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/pageserver"
 )
 
@@ -20,6 +21,7 @@ type CheckpointOptions struct {
 	LeaveRunning bool          // do not end the application
 	Precopy      bool          // copy memory while the application runs, so that the freeze only copies what was written since
 	Fork         bool          // stop the application only for a fork(2), and copy memory from the copy; with LeaveRunning, without Precopy
+	Tracking     string        // how pre-copy finds written pages: "wp-async" or "soft-dirty"; empty for the best that works
 	Rounds       int           // of pre-copy, at most; 0 for a sensible number
 	MaxTime      time.Duration // of pre-copy; 0 for a sensible time
 	Paranoid     bool          // compare every page with its copy before the application runs on or is ended
@@ -85,7 +87,7 @@ func (o CheckpointOptions) checkpoint(ctx context.Context, store *app.Store, ima
 		Root: o.PID, Dir: o.Dir, LeaveRunning: o.LeaveRunning, Fork: o.Fork, Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress,
 	}
 	if o.Precopy {
-		options.Precopy = &checkpoint.PrecopyOptions{Rounds: o.Rounds, MaxTime: o.MaxTime}
+		options.Precopy = &checkpoint.PrecopyOptions{Rounds: o.Rounds, MaxTime: o.MaxTime, Backend: memory.Backend(o.Tracking)}
 	}
 	report, err := checkpoint.Run(ctx, options)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -51,6 +52,9 @@ gives each step, --json all figures, in milliseconds and bytes.`,
 			case o.Fork && o.Precopy:
 				return usagef("--fork and --precopy exclude each other: memory is copied after the freeze or before it")
 			}
+			if !slices.Contains([]string{"", "wp-async", "soft-dirty"}, o.Tracking) {
+				return usagef("--tracking %s: there are wp-async and soft-dirty", o.Tracking)
+			}
 			if len(args) == 1 {
 				o.Name = args[0]
 			}
@@ -78,6 +82,7 @@ gives each step, --json all figures, in milliseconds and bytes.`,
 	cmd.Flags().BoolVar(&o.Fork, "fork", false, "with --leave-running: freeze the application only for a fork, and save the copy while it runs on")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 0, "with --precopy: at most so many rounds (default 10)")
 	cmd.Flags().DurationVar(&o.MaxTime, "max-time", 0, "with --precopy: no further round after so long (default 1m)")
+	cmd.Flags().StringVar(&o.Tracking, "tracking", "", "with --precopy: how written pages are found: wp-async or soft-dirty (default the best that works here)")
 	cmd.Flags().BoolVar(&o.Paranoid, "paranoid", false, "compare every page with its copy while the application is frozen")
 	return cmd
 }

@@ -54,11 +54,9 @@ func (s *Session) Precopy(ctx context.Context, o PrecopyOptions) error {
 		if o.MaxTime == 0 {
 			o.MaxTime = DefaultMaxTime
 		}
-		if o.Backend == "" {
-			var err error
-			if o.Backend, err = memory.ChooseBackend(); err != nil {
-				return err
-			}
+		var err error
+		if o.Backend, err = memory.ChooseBackend(o.Backend); err != nil {
+			return err
 		}
 		s.report.Precopy = &PrecopyReport{Backend: o.Backend}
 		if err := s.watch(ctx, o.Backend); err != nil {

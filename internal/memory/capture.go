@@ -74,7 +74,11 @@ func findPages(p *image.Process, pid int, k known, wanted func(*image.VMA) bool)
 		return nil, own, err
 	}
 	defer finder.Close()
-	finder.before = k.places
+	if finder.before = k.places; k.places != nil {
+		if err := finder.readOnly(); err != nil {
+			return nil, own, err
+		}
+	}
 	for i := range p.Memory.VMAs {
 		v := &p.Memory.VMAs[i]
 		if !hasOwnPages(v) || !wanted(v) {

@@ -28,14 +28,21 @@ func newPageFinder(pid int) (*pageFinder, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pageFinder{pagemap: f}
-	if p.scan = hasPagemapScan(); !p.scan {
-		if p.zero, err = zeroFrame(); err != nil {
+	p := &pageFinder{pagemap: f, scan: true}
+	if !hasPagemapScan() {
+		if err := p.readOnly(); err != nil {
 			f.Close()
 			return nil, err
 		}
 	}
 	return p, nil
+}
+
+// readOnly makes it do without PAGEMAP_SCAN, which knows nothing of soft-dirty bits as they are used here.
+func (p *pageFinder) readOnly() (err error) {
+	p.scan = false
+	p.zero, err = zeroFrame()
+	return err
 }
 
 func (p *pageFinder) Close() { p.pagemap.Close() }

@@ -10,6 +10,7 @@ import (
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -27,15 +28,26 @@ const (
 // ErrNoTracking says that this kernel has no way to find written pages.
 var ErrNoTracking = errors.New("this kernel can tell written pages neither by WP_ASYNC (requires >= v6.7) nor by soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)")
 
-// ChooseBackend returns the better one that works here.
-func ChooseBackend() (Backend, error) {
-	switch {
-	case kernel.FeatureWPAsync.Err() == nil && hasPagemapScan():
-		return BackendWPAsync, nil
-	case hasSoftDirty():
-		return BackendSoftDirty, nil
+// ChooseBackend returns the wanted one, which is refused if it does not work here, or for "" the best that does.
+func ChooseBackend(wanted Backend) (Backend, error) {
+	works := map[Backend]bool{
+		BackendWPAsync: kernel.FeatureWPAsync.Err() == nil && hasPagemapScan(),
+		// Where there are guard pages (v6.13), only PAGEMAP_SCAN shows them.
+		BackendSoftDirty: hasSoftDirty() && !hasGuardCategory(),
 	}
-	return "", ErrNoTracking
+	switch _, known := works[wanted]; {
+	case wanted == "" && works[BackendWPAsync]:
+		return BackendWPAsync, nil
+	case wanted == "" && works[BackendSoftDirty]:
+		return BackendSoftDirty, nil
+	case wanted == "":
+		return "", ErrNoTracking
+	case !known:
+		return "", fmt.Errorf("there is no way to find written pages called %q, only %s and %s", wanted, BackendWPAsync, BackendSoftDirty)
+	case !works[wanted]:
+		return "", refuse.Errorf("this kernel cannot find written pages by %s (see kup check); leave the choice to kup", wanted)
+	}
+	return wanted, nil
 }
 
 var hasSoftDirty = sync.OnceValue(func() bool { return kernel.FeatureSoftDirty.Err() == nil })
@@ -219,7 +231,9 @@ func (s *softDirty) next(maps []procfs.SMapping, fresh func(image.Extent)) ([]im
 		return nil, err
 	}
 	defer f.Close()
-	f.scan = false // PAGEMAP_SCAN's idea of "written" is the other backend's
+	if err := f.readOnly(); err != nil {
+		return nil, err
+	}
 	var now places
 	f.before, f.now = &s.places, &now
 	var p ownPages
