@@ -56,12 +56,7 @@ func (f *File) growFrames(pages []image.Extent) error {
 			e.Start += size
 		}
 	}
-	slices.SortFunc(windows, func(a, b image.Window) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
+	sortWindows(windows)
 	f.layout.Windows = windows
 	return nil
 }

@@ -1,6 +1,7 @@
 package foam
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/kup-project/kup/internal/image"
@@ -51,13 +52,12 @@ func Grow(windows []image.Window, ranges []image.Extent) []image.Window {
 		out = append(out, image.Window{Start: c.Start, End: c.End, Offset: end})
 		end += roundUp(c.End - c.Start)
 	}
-	slices.SortFunc(out, func(a, b image.Window) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
+	sortWindows(out)
 	return out
+}
+
+func sortWindows(windows []image.Window) {
+	slices.SortFunc(windows, func(a, b image.Window) int { return cmp.Compare(a.Start, b.Start) })
 }
 
 // Single returns the windows of a shared memory of size bytes: one from 0, or none if it is empty.

@@ -64,7 +64,7 @@ func parseKept(line string) (kexec.Ranges, error) {
 }
 
 // usableRAM is what the firmware gave the machine, with what this kernel was told to leave alone by an update, but without the first block: the kernel starts there.
-func usableRAM() (kexec.Ranges, error) {
+func usableRAM(blockSize uint64) (kexec.Ranges, error) {
 	memory, err := kexec.ReadMemoryMap()
 	if err != nil {
 		return nil, err
@@ -73,11 +73,7 @@ func usableRAM() (kexec.Ranges, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := blockSize()
-	if err != nil {
-		return nil, err
-	}
-	return memory.Free(kept).RAM().Minus(kexec.Range{End: size}), nil
+	return memory.Free(kept).RAM().Minus(kexec.Range{End: blockSize}), nil
 }
 
 // checkAvailable is ErrNoRoom if the machine would be short of memory with size bytes less.

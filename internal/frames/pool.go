@@ -1,6 +1,7 @@
 package frames
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func Take(size uint64) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	ram, err := usableRAM()
+	ram, err := usableRAM(blockSize)
 	if err != nil {
 		return nil, err
 	}
@@ -194,12 +195,7 @@ func choose(all []Frame, wanted int, blockSize uint64, ram kexec.Ranges) ([]Fram
 		chosen = append(chosen, byBlock[start]...)
 		blocks = append(blocks, kexec.Range{Start: start, End: start + blockSize})
 	}
-	slices.SortFunc(chosen, func(a, b Frame) int {
-		if a.Addr < b.Addr {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(chosen, func(a, b Frame) int { return cmp.Compare(a.Addr, b.Addr) })
 	return chosen[:min(len(chosen), wanted)], kexec.NewRanges(blocks...)
 }
 

@@ -26,7 +26,8 @@ type Precopy struct {
 	copied  foam.Extents
 	seen    foam.Extents // pages that a round has found; what is not among them cannot be protected against writing
 
-	unwatched []image.Extent // mappings that Watch is to watch
+	unwatched []image.Extent    // mappings that Watch is to watch
+	listed    []procfs.SMapping // what Unwatched has seen, for Find; nil: nothing, or no longer true
 
 	searched bool           // a round has been
 	lately   []foam.Extents // what the last rounds have found written, in outline, the latest first
@@ -67,8 +68,9 @@ func (p *Precopy) watchAll() error {
 
 // Unwatched reports whether the process has mappings that Watch would watch. A process that has ended has none.
 func (p *Precopy) Unwatched() (bool, error) {
-	private, err := p.private()
-	p.unwatched = p.tracker.unwatched(private)
+	var err error
+	p.listed, err = p.private()
+	p.unwatched = p.tracker.unwatched(p.listed)
 	return len(p.unwatched) > 0, err
 }
 
@@ -83,7 +85,7 @@ func (p *Precopy) Watch() error {
 		is[image.Extent{Start: m.Start, End: m.End}] = true
 	}
 	p.tracker.watch(slices.DeleteFunc(p.unwatched, func(e image.Extent) bool { return !is[e] }))
-	p.unwatched = nil
+	p.unwatched, p.listed = nil, nil
 	return nil
 }
 
@@ -108,9 +110,12 @@ func (p *Precopy) FrozenOnly() bool { return p.tracker.frozenOnly() }
 
 // Find returns the pages that were written since the last round, and watches them from now on. A process that has ended has none.
 func (p *Precopy) Find() ([]image.Extent, error) {
-	private, err := p.private()
-	if err != nil {
-		return nil, err
+	private := p.listed
+	if p.listed = nil; private == nil {
+		var err error
+		if private, err = p.private(); err != nil {
+			return nil, err
+		}
 	}
 	found, err := p.tracker.next(private, func(e image.Extent) {
 		p.copied = p.copied.Minus(foam.Extents{e})

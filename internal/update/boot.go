@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/restore"
@@ -95,7 +96,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.forgetLost(), b.silence()}
+	failed := []error{b.silence()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -120,16 +121,23 @@ func (b *boot) restoreAll(ctx context.Context) error {
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
-// connections that are on their way back.
+// connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten.
 func (b *boot) silence() error {
 	var failed []error
-	for _, a := range b.journal.Applications {
+	for i := range b.journal.Applications {
+		a := &b.journal.Applications[i]
 		if a.over() {
 			continue
 		}
 		img, err := image.Open(a.Image)
 		if err != nil {
 			continue // the restore says so
+		}
+		if err := frames.CheckKept(img.State.Frames()); errors.Is(err, frames.ErrGone) {
+			failed = append(failed, b.forgetLost(a, err))
+			continue
+		} else if err != nil {
+			failed = append(failed, err)
 		}
 		if img.State.NetLock == "" {
 			continue

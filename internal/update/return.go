@@ -13,33 +13,11 @@ import (
 // over tells whether nothing is left to do for an application.
 func (a *Application) over() bool { return a.Restored || a.Lost }
 
-// forgetLost gives up those applications whose memory has not got here, because the machine was switched off on the way. They are started afresh, as
+// forgetLost gives up an application whose memory has not got here, because the machine was switched off on the way, and its image. It is started afresh, as
 // after any other start.
-func (b *boot) forgetLost() error {
-	var failed []error
-	for i := range b.journal.Applications {
-		a := &b.journal.Applications[i]
-		if a.over() {
-			continue
-		}
-		img, err := image.Open(a.Image)
-		if err != nil {
-			continue // the restore says so
-		}
-		err = frames.CheckKept(img.State.Frames())
-		if !errors.Is(err, frames.ErrGone) {
-			failed = append(failed, err)
-			continue
-		}
-		b.note("lost " + a.Name + ": " + err.Error())
-		a.Lost, a.Error = true, err.Error()
-		failed = append(failed, b.forgetImage(a))
-	}
-	return errors.Join(failed...)
-}
-
-// forgetImage removes an image that is of no use.
-func (b *boot) forgetImage(a *Application) error {
+func (b *boot) forgetLost(a *Application, why error) error {
+	b.note("lost " + a.Name + ": " + why.Error())
+	a.Lost, a.Error = true, why.Error()
 	l, err := b.Store.LockWaiting(a.Name)
 	if err != nil {
 		return err
