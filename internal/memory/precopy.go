@@ -179,14 +179,16 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	var copied, missed foam.Extents
 	for i, e := range runs {
 		if failed[i] {
-			p.copied = p.copied.Minus(foam.Extents{e})
+			missed = append(missed, e)
 			continue
 		}
-		p.copied = p.copied.Add(e)
+		copied = append(copied, e)
 		bytes += int64(e.End - e.Start)
 	}
+	p.copied = p.copied.Minus(foam.Merged(missed...)).Add(copied...)
 	return bytes, nil
 }
 
