@@ -13,18 +13,27 @@ import (
 type Extents []image.Extent
 
 // Merged returns the set of all bytes in runs, which may come in any order, overlap and be empty.
-func Merged(runs ...image.Extent) Extents {
-	sorted := slices.DeleteFunc(slices.Clone(runs), func(e image.Extent) bool { return e.Start >= e.End })
-	slices.SortFunc(sorted, func(a, b image.Extent) int { return cmp.Compare(a.Start, b.Start) })
-	var out Extents
-	for _, e := range sorted {
-		out = out.append(e)
+func Merged(runs ...image.Extent) Extents { return merge(slices.Clone(runs)) }
+
+// merge is Merged in place: it uses the memory of runs.
+func merge(runs []image.Extent) Extents {
+	if !slices.IsSortedFunc(runs, byStart) {
+		slices.SortFunc(runs, byStart)
+	}
+	out := Extents(runs[:0])
+	for _, e := range runs {
+		out = out.add(e)
 	}
 	return out
 }
 
-// append adds a run that does not begin before the last one. It may change the last run in place.
-func (x Extents) append(e image.Extent) Extents {
+func byStart(a, b image.Extent) int { return cmp.Compare(a.Start, b.Start) }
+
+// add adds a run that does not begin before the last one, and may be empty. It may change the last run in place.
+func (x Extents) add(e image.Extent) Extents {
+	if e.Start >= e.End {
+		return x
+	}
 	if n := len(x); n > 0 && e.Start <= x[n-1].End {
 		x[n-1].End = max(x[n-1].End, e.End)
 		return x
@@ -32,14 +41,37 @@ func (x Extents) append(e image.Extent) Extents {
 	return append(x, e)
 }
 
-// Add returns the bytes that are in x or in y.
+// Add returns the bytes that are in x or in y, which may come in any order.
 func (x Extents) Add(y ...image.Extent) Extents {
-	return Merged(append(slices.Clone(x), y...)...)
+	if len(y) == 0 {
+		return slices.Clone(x)
+	}
+	if !slices.IsSortedFunc(y, byStart) {
+		return merge(slices.Concat(x, y))
+	}
+	out := make(Extents, 0, len(x)+len(y))
+	for len(x) > 0 && len(y) > 0 {
+		next := &x
+		if y[0].Start < x[0].Start {
+			next = (*Extents)(&y)
+		}
+		out, *next = out.add((*next)[0]), (*next)[1:]
+	}
+	for _, e := range x {
+		out = out.add(e)
+	}
+	for _, e := range y {
+		out = out.add(e)
+	}
+	return out
 }
 
 // Minus returns the bytes that are in x and not in y.
 func (x Extents) Minus(y Extents) Extents {
-	var out Extents
+	if len(x) == 0 || len(y) == 0 {
+		return slices.Clone(x)
+	}
+	out := make(Extents, 0, len(x)+len(y))
 	i := 0
 	for _, e := range x {
 		for i < len(y) && y[i].End <= e.Start {
@@ -109,18 +141,23 @@ func (x Extents) Total() uint64 {
 	return n
 }
 
+// Bridged returns the extents with all gaps of at most gap bytes closed.
+func (x Extents) Bridged(gap uint64) Extents {
+	var out Extents
+	for _, e := range x {
+		if n := len(out); n > 0 && e.Start-out[n-1].End <= gap {
+			out[n-1].End = e.End
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
 // Coarse returns at most n runs, n > 0, that cover x and as little else as is easily found: gaps are bridged, ever larger ones until so few runs are left.
 func (x Extents) Coarse(n int) Extents {
 	for gap := uint64(16 << 10); len(x) > n; gap *= 2 {
-		var fewer Extents
-		for _, e := range x {
-			if last := len(fewer) - 1; last >= 0 && e.Start-fewer[last].End <= gap {
-				fewer[last].End = e.End
-			} else {
-				fewer = append(fewer, e)
-			}
-		}
-		x = fewer
+		x = x.Bridged(gap)
 	}
 	return x
 }

@@ -25,17 +25,30 @@ func create(t *testing.T, ranges ...image.Extent) *File {
 	return f
 }
 
+// put stores a page.
+func put(t *testing.T, f *File, addr uint64, page []byte) {
+	t.Helper()
+	mem, err := f.Map(image.Extent{Start: addr, End: addr + 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(mem, page)
+	if err := f.Unmap(mem); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKeptRunsAreTheFile(t *testing.T) {
 	f := create(t, image.Extent{Start: 0, End: 8 * mib})
-	runs := f.Runs(x(0, 1*mib, 3*mib, 4*mib), 4*mib)
-	if err := f.Keep(runs); err != nil {
+	batches := f.Batches(x(0, 1*mib, 3*mib, 4*mib), 2*mib)
+	if err := f.Keep(batches, 2*mib); err != nil {
 		t.Fatal(err)
 	}
 	within, err := f.Map(image.Extent{Start: 3*mib + 4096, End: 3*mib + 8192})
 	if err != nil {
 		t.Fatal(err)
 	}
-	across, err := f.Map(image.Extent{Start: 1*mib - 4096, End: 1*mib + 4096})
+	across, err := f.Map(image.Extent{Start: 2*mib - 4096, End: 2*mib + 4096})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,9 +66,9 @@ func TestKeptRunsAreTheFile(t *testing.T) {
 	if kernel.AddressOf(again) != kernel.AddressOf(within) {
 		t.Error("a kept run was mapped anew")
 	}
-	for addr, want := range map[uint64][]byte{0: make([]byte, 4096), 1*mib - 4096: fill('a'), 1 * mib: make([]byte, 4096), 3*mib + 4096: fill('i')} {
+	for addr, want := range map[uint64][]byte{0: make([]byte, 4096), 2*mib - 4096: fill('a'), 2 * mib: make([]byte, 4096), 3*mib + 4096: fill('i')} {
 		got := make([]byte, 4096)
-		if _, err := f.ReadAt(got, addr); err != nil || !bytes.Equal(got, want) {
+		if err := f.ReadAt(got, addr); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("at %#x: %q..., %v", addr, got[:8], err)
 		}
 	}
@@ -74,9 +87,7 @@ func TestContentsAreReadAsWritten(t *testing.T) {
 	if err := f.Unmap(mem); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(fill('w'), 0x5ff000); err != nil {
-		t.Fatal(err)
-	}
+	put(t, f, 0x5ff000, fill('w'))
 	if err := f.Sync(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +96,7 @@ func TestContentsAreReadAsWritten(t *testing.T) {
 		t.Errorf("described as %+v", desc)
 	}
 
-	r, err := Open(f.OS().Name(), desc)
+	r, err := Open(f.store.(*fileStore).file.Name(), desc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +108,7 @@ func TestContentsAreReadAsWritten(t *testing.T) {
 		high + 2*mib + 0x1000: fill('m'),
 	} {
 		got := make([]byte, 4096)
-		if _, err := r.ReadAt(got, addr); err != nil || !bytes.Equal(got, want) {
+		if err := r.ReadAt(got, addr); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("ReadAt %#x: %v, %q", addr, err, got[:4])
 		}
 		mem, err := r.Map(image.Extent{Start: addr, End: addr + 4096})
@@ -107,19 +118,6 @@ func TestContentsAreReadAsWritten(t *testing.T) {
 		if err := r.Unmap(mem); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestOffsetsAreCongruentWithAddresses(t *testing.T) {
-	f := create(t, image.Extent{Start: 0x555555554000, End: 0x555555655000}, image.Extent{Start: 0x7ffff7dd0000, End: 0x7ffff7ffe000})
-	for _, addr := range []uint64{0x555555554000, 0x555555654fff, 0x7ffff7dd0000, 0x7ffff7ffdfff} {
-		offset, ok := f.Offset(addr)
-		if !ok || uint64(offset)%Align != addr%Align {
-			t.Errorf("%#x has offset %#x, %v", addr, offset, ok)
-		}
-	}
-	if _, ok := f.Offset(0x1000); ok {
-		t.Error("an address outside has an offset")
 	}
 }
 
@@ -139,11 +137,8 @@ func TestAddressesOutsideAreRefused(t *testing.T) {
 			t.Errorf("Reserve %#x: %v", e, err)
 		}
 	}
-	if _, err := f.ReadAt(make([]byte, 2), 0x5fffff); !errors.Is(err, ErrOutside) {
+	if err := f.ReadAt(make([]byte, 2), 0x5fffff); !errors.Is(err, ErrOutside) {
 		t.Errorf("ReadAt: %v", err)
-	}
-	if _, err := f.WriteAt(make([]byte, 2), 0x5fffff); !errors.Is(err, ErrOutside) {
-		t.Errorf("WriteAt: %v", err)
 	}
 	for _, e := range []image.Extent{{Start: 0x400000, End: 0x400000}, {Start: 0x400001, End: 0x401000}, {Start: 0x400000, End: 0x400100}} {
 		if _, err := f.Map(e); err == nil || !strings.Contains(err.Error(), "whole pages") {
@@ -152,30 +147,56 @@ func TestAddressesOutsideAreRefused(t *testing.T) {
 	}
 }
 
-func TestPunchedIsZeroAndTakesNoSpace(t *testing.T) {
+func TestTrimmedIsZeroAndTakesNoSpace(t *testing.T) {
 	f := create(t, image.Extent{Start: 0, End: 8 * mib}, image.Extent{Start: 1 << 40, End: 1<<40 + 2*mib})
 	for addr := uint64(0); addr < 8*mib; addr += 4096 {
-		if _, err := f.WriteAt(fill(1), addr); err != nil {
-			t.Fatal(err)
-		}
+		put(t, f, addr, fill(1))
 	}
-	if _, err := f.WriteAt(fill(2), 1<<40); err != nil {
-		t.Fatal(err)
-	}
-	// From the middle of one window into the next, over addresses that have none.
-	if err := f.Punch(image.Extent{Start: mib, End: 1<<40 + 4096}); err != nil {
+	put(t, f, 1<<40, fill(2))
+	if err := f.Trim(x(0, mib, 8*mib-4096, 8*mib)); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 4096)
-	for addr, want := range map[uint64]byte{0: 1, mib - 4096: 1, mib: 0, 8*mib - 4096: 0, 1 << 40: 0} {
-		if _, err := f.ReadAt(got, addr); err != nil || got[0] != want {
+	for addr, want := range map[uint64]byte{0: 1, mib - 4096: 1, mib: 0, 8*mib - 8192: 0, 8*mib - 4096: 1, 1 << 40: 0} {
+		if err := f.ReadAt(got, addr); err != nil || got[0] != want {
 			t.Errorf("at %#x: %d instead of %d (%v)", addr, got[0], want, err)
 		}
 	}
-	offset, _ := f.Offset(mib)
-	end, _ := f.Offset(8*mib - 1)
-	if at, err := kernel.SeekData(f.OS(), offset, end); err != nil || at != end {
-		t.Errorf("data at %#x in what was punched (%v)", at, err)
+	at, end := f.layout.Windows[0].Offset+mib, f.layout.Windows[0].Offset+8*mib-4096
+	if data, err := kernel.SeekData(f.store.(*fileStore).file, int64(at), int64(end)); err != nil || data != int64(end) {
+		t.Errorf("data at %#x in what was trimmed (%v)", data, err)
+	}
+}
+
+func TestBatchesStoreTheirRunsAndNothingElse(t *testing.T) {
+	f := create(t, image.Extent{Start: 0, End: 8 * mib}, image.Extent{Start: 1 << 40, End: 1<<40 + 2*mib})
+	runs := x(4096, 8192, 12288, 16384, 3*mib, 5*mib, 1<<40, 1<<40+4096, 1<<40+8192, 1<<40+12288)
+	batches := f.Batches(runs, 4*mib)
+	var sizes []int
+	for i, b := range batches {
+		sizes = append(sizes, len(b))
+		v, err := f.View(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, part := range v.Parts {
+			if uint64(len(part)) != b[n].End-b[n].Start {
+				t.Errorf("%#x has %d bytes", b[n], len(part))
+			}
+			copy(part, fill(byte(i+1)))
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(sizes, []int{3, 1, 2}) {
+		t.Errorf("batches of %d runs", sizes)
+	}
+	got := make([]byte, 4096)
+	for addr, want := range map[uint64]byte{0: 0, 4096: 1, 8192: 0, 12288: 1, 3 * mib: 1, 4 * mib: 2, 1 << 40: 3, 1<<40 + 4096: 0, 1<<40 + 8192: 3} {
+		if err := f.ReadAt(got, addr); err != nil || got[0] != want {
+			t.Errorf("at %#x: %d instead of %d (%v)", addr, got[0], want, err)
+		}
 	}
 }
 
@@ -200,22 +221,18 @@ func TestRunsStayInWindowsAndUnderTheLimit(t *testing.T) {
 
 func TestGrowKeepsContents(t *testing.T) {
 	f := create(t, image.Extent{Start: 4 * gib, End: 4*gib + mib})
-	if _, err := f.WriteAt(fill('a'), 4*gib); err != nil {
-		t.Fatal(err)
-	}
+	put(t, f, 4*gib, fill('a'))
 	if err := f.Grow(x(1<<40, 1<<40+mib, 0, 4096), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, addr := range []uint64{0, 1 << 40} {
-		if _, err := f.WriteAt(fill('b'), addr); err != nil {
-			t.Fatal(err)
-		}
+		put(t, f, addr, fill('b'))
 	}
 	got := make([]byte, 4096)
-	if _, err := f.ReadAt(got, 4*gib); err != nil || !bytes.Equal(got, fill('a')) {
+	if err := f.ReadAt(got, 4*gib); err != nil || !bytes.Equal(got, fill('a')) {
 		t.Errorf("%v, %q", err, got[:4])
 	}
-	if r, err := Open(f.OS().Name(), f.Describe(nil)); err != nil {
+	if r, err := Open(f.store.(*fileStore).file.Name(), f.Describe(nil)); err != nil {
 		t.Error(err)
 	} else {
 		r.Close()
@@ -244,7 +261,7 @@ func TestSeveralGoroutinesFillOneFile(t *testing.T) {
 	}
 	wg.Wait()
 	got := make([]byte, size)
-	if _, err := f.ReadAt(got, gib); err != nil {
+	if err := f.ReadAt(got, gib); err != nil {
 		t.Fatal(err)
 	}
 	for n, b := range got {
@@ -257,13 +274,13 @@ func TestSeveralGoroutinesFillOneFile(t *testing.T) {
 func TestFileOfAnotherLengthIsRefused(t *testing.T) {
 	f := create(t, image.Extent{Start: 0, End: 4 * mib})
 	desc := f.Describe(nil)
-	if err := os.Truncate(f.OS().Name(), 4*mib-1); err != nil {
+	if err := os.Truncate(f.store.(*fileStore).file.Name(), 4*mib-1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(f.OS().Name(), desc); err == nil || !strings.Contains(err.Error(), "bytes long") {
+	if _, err := Open(f.store.(*fileStore).file.Name(), desc); err == nil || !strings.Contains(err.Error(), "bytes long") {
 		t.Errorf("Open: %v", err)
 	}
-	if _, err := Create(f.OS().Name(), nil); !errors.Is(err, os.ErrExist) {
+	if _, err := Create(f.store.(*fileStore).file.Name(), nil); !errors.Is(err, os.ErrExist) {
 		t.Errorf("Create over a file: %v", err)
 	}
 }

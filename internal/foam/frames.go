@@ -18,47 +18,38 @@ type frameStore struct {
 	mapping *frames.Mapping
 }
 
-// CreateInFrames makes a FOAM with nothing but holes, for reading and writing, whose contents go into page frames of a pool. Close puts them back.
-func CreateInFrames(pool *frames.Pool, name string) *File {
-	return &File{frames: &frameStore{pool: pool}, layout: image.FOAM{Name: name}, writable: true}
-}
-
 // openFrames opens what a former kernel has left, for reading.
-func openFrames(desc image.FOAM) (*File, error) {
-	mapping, err := frames.Map(desc.Frames)
+func openFrames(addrs []uint64) (*frameStore, error) {
+	mapping, err := frames.Map(addrs)
 	if err != nil {
 		return nil, err
 	}
-	return &File{frames: &frameStore{pieces: mapping.Pieces, mapping: mapping}, layout: image.FOAM{Name: desc.Name, Windows: slices.Clone(desc.Windows)}}, nil
+	return &frameStore{pieces: mapping.Pieces, mapping: mapping}, nil
 }
 
-// InFrames tells a FOAM in page frames from one in a file.
-func (f *File) InFrames() bool { return f.frames != nil }
-
-// growFrames gives pages that have none their place.
-func (f *File) growFrames(pages []image.Extent) error {
+// grow gives pages that have none their place.
+func (s *frameStore) grow(windows []image.Window, _, pages []image.Extent) ([]image.Window, error) {
 	var covered Extents
-	for _, w := range f.layout.Windows {
+	for _, w := range windows {
 		covered = append(covered, image.Extent{Start: w.Start, End: w.End})
 	}
 	missing := Merged(pages...).Minus(Merged(covered...))
 	if len(missing) == 0 {
-		return nil
+		return windows, nil
 	}
-	windows := slices.Clone(f.layout.Windows)
+	grown := slices.Clone(windows)
 	for _, e := range missing {
 		for e.Start < e.End {
-			offset, size, err := f.frames.extend(e.End - e.Start)
+			offset, size, err := s.extend(e.End - e.Start)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			windows = append(windows, image.Window{Start: e.Start, End: e.Start + size, Offset: offset})
+			grown = append(grown, image.Window{Start: e.Start, End: e.Start + size, Offset: offset})
 			e.Start += size
 		}
 	}
-	sortWindows(windows)
-	f.layout.Windows = windows
-	return nil
+	sortWindows(grown)
+	return grown, nil
 }
 
 // extend returns the place of at most size further bytes, all in one frame.
@@ -78,17 +69,39 @@ func (s *frameStore) extend(size uint64) (offset, got uint64, err error) {
 	return offset, got, nil
 }
 
-// at returns size bytes at an offset, which lie in one frame.
-func (s *frameStore) at(offset int64, size uint64) []byte {
-	return s.pieces[offset/image.FrameSize][offset%image.FrameSize:][:size:size]
+// describe names the frames. Where there are none, there is nothing.
+func (s *frameStore) describe(desc *image.FOAM) {
+	for _, f := range s.taken {
+		desc.Frames = append(desc.Frames, f.Addr)
+	}
+	if len(s.taken) == 0 {
+		desc.Name = ""
+	}
 }
 
-func (s *frameStore) addresses() (all []uint64) {
-	for _, f := range s.taken {
-		all = append(all, f.Addr)
-	}
-	return all
+// together allows whatever is not too much: the frames are mapped anyway.
+func (s *frameStore) together(_ Batch, _ bool, _ image.Extent, bytes, size uint64) bool {
+	return bytes <= size
 }
+
+// mapped returns what lies in one frame.
+func (s *frameStore) mapped(offset int64, size uint64) ([]byte, error) {
+	return s.pieces[offset/image.FrameSize][offset%image.FrameSize:][:size:size], nil
+}
+
+func (s *frameStore) unmap([]byte) error { return nil }
+
+func (s *frameStore) readAt(p []byte, offset int64) error {
+	mem, err := s.mapped(offset, uint64(len(p)))
+	copy(p, mem)
+	return err
+}
+
+func (s *frameStore) keep(int64, uint64) error    { return nil }
+func (s *frameStore) reserve(int64, uint64) error { return nil }
+func (s *frameStore) sync() error                 { return nil }
+
+func (s *frameStore) trim(image.Window, Extents) error { return nil }
 
 func (s *frameStore) close() error {
 	if s.mapping != nil {

@@ -42,7 +42,7 @@ func Grow(windows []image.Window, ranges []image.Extent) []image.Window {
 	}
 	var clusters Extents
 	for _, gap := range gaps {
-		clusters = missing.bridged(gap).Minus(taken)
+		clusters = missing.Bridged(gap).Minus(taken)
 		if end+clusters.Total() <= ComfortableSize {
 			break
 		}
@@ -72,20 +72,7 @@ func Single(size uint64) []image.Window {
 func rounded(x Extents) Extents {
 	var out Extents
 	for _, e := range x {
-		out = out.append(image.Extent{Start: e.Start &^ (Align - 1), End: roundUp(e.End)})
-	}
-	return out
-}
-
-// bridged returns the extents with all gaps of at most gap bytes closed.
-func (x Extents) bridged(gap uint64) Extents {
-	var out Extents
-	for _, e := range x {
-		if n := len(out); n > 0 && e.Start-out[n-1].End <= gap {
-			out[n-1].End = e.End
-			continue
-		}
-		out = append(out, e)
+		out = out.add(image.Extent{Start: e.Start &^ (Align - 1), End: roundUp(e.End)})
 	}
 	return out
 }

@@ -43,26 +43,27 @@ func transfer(nr uintptr, pid int, addr uint64, buf []byte) error {
 // MemoryRange is [Start, End) of a process's addresses.
 type MemoryRange struct{ Start, End uint64 }
 
-// GatherMemory is ReadMemory for several ranges, which fill buf one after the other.
-func GatherMemory(pid int, ranges []MemoryRange, buf []byte) error {
+// ReadMemoryRanges is ReadMemory for several ranges, each into a part of its own length.
+func ReadMemoryRanges(pid int, ranges []MemoryRange, parts [][]byte) error {
 	const most = 1024 // IOV_MAX, include/uapi/linux/uio.h
 	var remote [most]unix.RemoteIovec
+	var local [most]unix.Iovec
 	for len(ranges) > 0 {
-		n, size := min(len(ranges), most), 0
+		n, size := min(len(ranges), most), uint64(0)
 		for i, r := range ranges[:n] {
 			remote[i] = unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.End - r.Start)}
-			size += remote[i].Len
+			local[i] = unix.Iovec{Base: &parts[i][0], Len: r.End - r.Start}
+			size += r.End - r.Start
 		}
-		local := unix.Iovec{Base: &buf[0], Len: uint64(size)}
-		got, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1,
+		got, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&local)), uintptr(n),
 			uintptr(unsafe.Pointer(&remote)), uintptr(n), 0)
-		if e == 0 && int(got) < size {
+		if e == 0 && uint64(got) < size {
 			e = unix.EFAULT
 		}
 		if e != 0 {
 			return fmt.Errorf("memory of pid %d, %d ranges from %#x: %w", pid, n, ranges[0].Start, e)
 		}
-		ranges, buf = ranges[n:], buf[size:]
+		ranges, parts = ranges[n:], parts[n:]
 	}
 	return nil
 }

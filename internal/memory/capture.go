@@ -92,7 +92,7 @@ func findPages(p *image.Process, pid int, k known, wanted func(*image.VMA) bool)
 		if len(here.all) > 0 {
 			stored = append(stored, image.Extent{Start: v.Start, End: v.End})
 		}
-		own.all, own.written = append(own.all, here.all...), append(own.written, here.written...)
+		own.all, own.written = appendRuns(own.all, here.all), appendRuns(own.written, here.written)
 	}
 	return stored, own, nil
 }

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -74,74 +75,64 @@ func (c *Capture) MakeRoom(pid int) error {
 	if err != nil {
 		return err
 	}
-	large := slices.DeleteFunc(f.Runs(foam.Merged(own.all...), chunk), func(e image.Extent) bool { return e.End-e.Start <= smallRun })
-	return f.Keep(large)
+	return f.Keep(f.Batches(foam.Merged(own.all...), chunk), chunk)
 }
 
-// What is at most smallRun bytes long is copied through a buffer of gathered bytes, which costs less than a mapping of the file each.
-const (
-	smallRun = 64 << 10
-	gathered = 1 << 20
-)
+// Trim gives back what FOAM files have besides the pages of the image: pages that the application has freed since they were copied, or since room was made for them.
+func (c *Capture) Trim() error {
+	for i := range c.State.Processes {
+		p := &c.State.Processes[i]
+		f := c.open[p.PID]
+		if precopy := c.Precopies[p.PID]; precopy != nil {
+			f = precopy.file
+		}
+		if f == nil {
+			continue
+		}
+		if err := f.Trim(p.Memory.FOAM.Extents); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // copyPages copies pages of a process into a FOAM file.
 func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
-	var small, large []image.Extent
-	for _, e := range f.Runs(pages, chunk) {
-		if e.End-e.Start <= smallRun {
-			small = append(small, e)
-		} else {
-			large = append(large, e)
-		}
-	}
-	if err := copySmall(f, small, pid, moved); err != nil {
-		return err
-	}
-	return parallel.Each(large, func(e image.Extent) error {
-		mem, err := f.Map(e)
+	return parallel.Each(f.Batches(pages, chunk), func(b foam.Batch) error {
+		to, err := f.View(b)
 		if err != nil {
 			return err
 		}
-		defer f.Unmap(mem)
-		if err := readPages(pid, e.Start, mem); err != nil {
-			return err
+		defer to.Close()
+		if kernel.ReadMemoryRanges(pid, ranges(b), to.Parts) != nil {
+			if err := copySingly(f, b, to, pid); err != nil {
+				return err
+			}
 		}
-		moved(int64(len(mem)))
+		moved(int64(foam.Extents(b).Total()))
 		return nil
 	})
 }
 
-// copySmall copies many small runs of pages.
-func copySmall(f *foam.File, runs []image.Extent, pid int, moved func(bytes int64)) error {
-	buf := make([]byte, min(foam.Extents(runs).Total(), gathered))
-	for len(runs) > 0 {
-		var ranges []kernel.MemoryRange
-		size := uint64(0)
-		for _, e := range runs {
-			if size+e.End-e.Start > gathered {
-				break
-			}
-			size += e.End - e.Start
-			ranges = append(ranges, kernel.MemoryRange(e))
+// copySingly copies run by run, where not all could be read at once.
+func copySingly(f *foam.File, b foam.Batch, to *foam.View, pid int) error {
+	for i, e := range b {
+		err := readPages(pid, e.Start, to.Parts[i])
+		if err == nil {
+			continue
 		}
-		together := kernel.GatherMemory(pid, ranges, buf) == nil
-		rest := buf
-		for _, e := range runs[:len(ranges)] {
-			part := rest[:e.End-e.Start]
-			rest = rest[len(part):]
-			if !together {
-				if err := readPages(pid, e.Start, part); err != nil {
-					return err
-				}
-			}
-			if _, err := f.WriteAt(part, e.Start); err != nil {
-				return err
-			}
-		}
-		moved(int64(size))
-		runs = runs[len(ranges):]
+		// If the file system is full, that is why.
+		return cmp.Or(f.Reserve(e), err)
 	}
 	return nil
+}
+
+func ranges(b foam.Batch) []kernel.MemoryRange {
+	all := make([]kernel.MemoryRange, len(b))
+	for i, e := range b {
+		all[i] = kernel.MemoryRange(e)
+	}
+	return all
 }
 
 // Compare looks for every page of a frozen process that Dump has copied again, and compares it with what the process's FOAM holds.
@@ -169,23 +160,34 @@ func (c *Capture) compare(p *image.Process, pid int, pages foam.Extents) error {
 		}
 		defer f.Close()
 	}
-	return parallel.Each(f.Runs(pages, chunk), func(e image.Extent) error {
-		stored, err := f.Map(e)
+	return parallel.Each(f.Batches(pages, chunk), func(b foam.Batch) error {
+		stored, err := f.View(b)
 		if err != nil {
 			return err
 		}
-		defer f.Unmap(stored)
-		now := make([]byte, len(stored))
-		if err := readPages(pid, e.Start, now); err != nil {
-			return err
-		}
-		for at := 0; at < len(now); at += kernel.PageSize {
-			if !bytes.Equal(now[at:at+kernel.PageSize], stored[at:at+kernel.PageSize]) {
-				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+uint64(at), p.Memory.FOAM.Name)
+		defer stored.Close()
+		var now []byte
+		for i, e := range b {
+			now = slices.Grow(now[:0], len(stored.Parts[i]))[:len(stored.Parts[i])]
+			if err := readPages(pid, e.Start, now); err != nil {
+				return err
+			}
+			if at, same := firstDifference(now, stored.Parts[i]); !same {
+				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+at, p.Memory.FOAM.Name)
 			}
 		}
 		return nil
 	})
+}
+
+// firstDifference returns where the first page begins that is not the same in both.
+func firstDifference(a, b []byte) (at uint64, same bool) {
+	for at := 0; at < len(a); at += kernel.PageSize {
+		if !bytes.Equal(a[at:at+kernel.PageSize], b[at:at+kernel.PageSize]) {
+			return uint64(at), false
+		}
+	}
+	return 0, true
 }
 
 // readPages reads memory of a process: pages that it may not read itself only come through /proc/PID/mem.

@@ -106,6 +106,9 @@ func (f *pageFinder) changed(start, end uint64) (changed foam.Extents, err error
 // pageTable is how much memory one page table maps, bytes.
 const pageTable = 2 << 20
 
+// cheapToLookAt is how much memory is looked at faster than the kernel is asked once more, bytes.
+const cheapToLookAt = 64 << 10
+
 // ownWatched is own for a watched mapping: what was seen and has not changed is still there, the rest is looked at.
 func (f *pageFinder) ownWatched(seen, changed foam.Extents, p *ownPages) error {
 	look := changed
@@ -124,15 +127,17 @@ func (f *pageFinder) ownWatched(seen, changed foam.Extents, p *ownPages) error {
 			gone = append(gone, e)
 		}
 	}
-	look, same = look.Add(gone...), same.Minus(gone)
+	if len(gone) > 0 {
+		look, same = look.Add(gone...), same.Minus(gone)
+	}
 	var found ownPages
-	for _, e := range look {
+	for _, e := range look.Bridged(cheapToLookAt) {
 		if err := f.look(e.Start, e.End, &found); err != nil {
 			return err
 		}
 	}
-	p.all = append(p.all, same.Add(found.all...)...)
-	p.written = append(p.written, found.all...)
+	p.all = appendRuns(p.all, same.Add(found.all...))
+	p.written = append(p.written, foam.Merged(found.all...).Intersect(look)...)
 	p.guards = append(p.guards, found.guards...)
 	return nil
 }
@@ -150,6 +155,14 @@ func (f *pageFinder) there(page uint64) (bool, error) {
 func ownScan(start, end uint64) kernel.PageScan {
 	const not = kernel.PageIsFile | kernel.PageIsPFNZero
 	return kernel.PageScan{Start: start, End: end, Inverted: not, All: not, Any: kernel.PageIsPresent | kernel.PageIsSwapped}
+}
+
+// appendRuns is append that takes the list as it is if there was none.
+func appendRuns(runs, more []image.Extent) []image.Extent {
+	if len(runs) == 0 {
+		return more
+	}
+	return append(runs, more...)
 }
 
 func appendRun(runs []image.Extent, start, end uint64) []image.Extent {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -161,32 +162,29 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 	if err := p.file.Grow(pages, pages); err != nil {
 		return 0, err
 	}
-	runs := p.file.Runs(pages, chunk)
-	failed := make([]bool, len(runs))
-	index := make(map[image.Extent]int, len(runs))
-	for i, e := range runs {
-		index[e] = i
-	}
-	err = parallel.Gently(runs, func(e image.Extent) error {
-		mem, err := p.file.Map(e)
+	var mu sync.Mutex
+	var copied, missed foam.Extents
+	err = parallel.Gently(p.file.Batches(pages, chunk), func(b foam.Batch) error {
+		to, err := p.file.View(b)
 		if err != nil {
 			return err
 		}
-		defer p.file.Unmap(mem)
-		failed[index[e]] = kernel.ReadMemory(p.pid, e.Start, mem) != nil
+		defer to.Close()
+		all := kernel.ReadMemoryRanges(p.pid, ranges(b), to.Parts) == nil
+		mu.Lock()
+		defer mu.Unlock()
+		for i, e := range b {
+			if all || kernel.ReadMemory(p.pid, e.Start, to.Parts[i]) == nil {
+				copied = append(copied, e)
+				bytes += int64(e.End - e.Start)
+			} else {
+				missed = append(missed, e)
+			}
+		}
 		return nil
 	})
 	if err != nil {
 		return 0, err
-	}
-	var copied, missed foam.Extents
-	for i, e := range runs {
-		if failed[i] {
-			missed = append(missed, e)
-			continue
-		}
-		copied = append(copied, e)
-		bytes += int64(e.End - e.Start)
 	}
 	p.copied = p.copied.Minus(foam.Merged(missed...)).Add(copied...)
 	return bytes, nil

@@ -172,7 +172,7 @@ func (s *space) copy(p piece) (done uint64, err error) {
 	buf := contents.Get().(*[chunk]byte)
 	defer contents.Put(buf)
 	pages := buf[:p.size()]
-	if _, err := s.source.ReadAt(pages, p.from); err != nil {
+	if err := s.source.ReadAt(pages, p.from); err != nil {
 		return 0, fmt.Errorf("read pages %#x-%#x: %w", p.from, p.from+p.size(), err)
 	}
 	step := p.size()

@@ -32,7 +32,12 @@ func newSpace(t *testing.T, size uint64) (s *space, memory, contents []byte) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := file.WriteAt(contents, start); err != nil {
+	mem, err := file.Map(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(mem, contents)
+	if err := file.Unmap(mem); err != nil {
 		t.Fatal(err)
 	}
 	s = &space{missing: newPieces([]image.Extent{all}), settled: func(uint64) {}}
