@@ -58,17 +58,26 @@ func (m pieces) within(e image.Extent) pieces {
 	return out
 }
 
-// appendRuns adds what is missing of e to a list, cut into regions, until the list has atOnce pieces.
-func (m pieces) appendRuns(list []piece, e image.Extent) []piece {
+// stretch is pieces in one region: all that is missing between the first and the last of them.
+type stretch []piece
+
+// appendStretches adds what is missing of e to a list, until the list has atOnce stretches.
+func (m pieces) appendStretches(list []stretch, e image.Extent) []stretch {
 	first, last := m.find(e)
+	known := ^uint64(0) // region of the last in the list, if it is of e
 	for _, p := range m[first:last] {
 		for p = p.within(e); p.size() > 0; {
-			if len(list) == atOnce {
+			at := p.Start / region
+			head := p.within(image.Extent{Start: p.Start, End: (at + 1) * region})
+			switch {
+			case at == known:
+				list[len(list)-1] = append(list[len(list)-1], head)
+			case len(list) == atOnce:
 				return list
+			default:
+				list, known = append(list, stretch{head}), at
 			}
-			end := min(p.End, p.Start&^(region-1)+region)
-			list = append(list, p.within(image.Extent{Start: p.Start, End: end}))
-			p = p.within(image.Extent{Start: end, End: p.End})
+			p = p.within(image.Extent{Start: head.End, End: p.End})
 		}
 	}
 	return list
@@ -91,8 +100,19 @@ func (m *pieces) remove(e image.Extent) (bytes uint64) {
 			kept = append(kept, p.within(image.Extent{Start: e.End, End: p.End}))
 		}
 	}
-	*m = slices.Replace(*m, first, last, kept...)
+	*m = m.replace(first, last, kept)
 	return bytes
+}
+
+// replace is slices.Replace that moves what is before, if that is less than what is behind: most is taken away at the beginning.
+func (m pieces) replace(first, last int, by []piece) pieces {
+	fewer := last - first - len(by)
+	if fewer < 0 || first > len(m)-last {
+		return slices.Replace(m, first, last, by...)
+	}
+	copy(m[fewer:], m[:first])
+	copy(m[fewer+first:], by)
+	return m[fewer:]
 }
 
 // move follows a mapping of size bytes from one address to another. What was missing at the new one is given up, and counted.

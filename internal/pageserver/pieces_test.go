@@ -124,22 +124,34 @@ func TestAgainstBytes(t *testing.T) {
 	}
 }
 
-func TestAppendRuns(t *testing.T) {
-	m := pieces{p(region/2, 2*region+5, 100*region), p(3*region, 3*region+1, 7)}
+func TestAppendStretches(t *testing.T) {
+	m := pieces{p(region/2, 2*region+5, 100*region), p(2*region+7, 2*region+9, 8), p(3*region, 3*region+1, 7)}
 	for _, c := range []struct {
 		name string
 		of   image.Extent
-		want []piece
+		want []stretch
 	}{
 		{"nothing", ext(0, region/2), nil},
-		{"all", everything, []piece{p(region/2, region, 100*region), p(region, 2*region, 100*region+region/2), p(2*region, 2*region+5, 101*region+region/2), p(3*region, 3*region+1, 7)}},
-		{"some", ext(region+1, 2*region+1), []piece{p(region+1, 2*region, 100*region+region/2+1), p(2*region, 2*region+1, 101*region+region/2)}},
+		{"all", everything, []stretch{
+			{p(region/2, region, 100*region)},
+			{p(region, 2*region, 100*region+region/2)},
+			{p(2*region, 2*region+5, 101*region+region/2), p(2*region+7, 2*region+9, 8)},
+			{p(3*region, 3*region+1, 7)},
+		}},
+		{"some", ext(region+1, 2*region+8), []stretch{
+			{p(region+1, 2*region, 100*region+region/2+1)},
+			{p(2*region, 2*region+5, 101*region+region/2), p(2*region+7, 2*region+8, 8)},
+		}},
 	} {
-		if got := m.appendRuns(nil, c.of); !slices.Equal(got, c.want) {
+		if got := m.appendStretches(nil, c.of); !slices.EqualFunc(got, c.want, func(a, b stretch) bool { return slices.Equal(a, b) }) {
 			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
 		}
 	}
-	if got := (pieces{p(0, 100*region, 0)}).appendRuns(make([]piece, 3), everything); len(got) != atOnce {
-		t.Errorf("%d runs at once", len(got))
+	if got := (pieces{p(0, 100*region, 0)}).appendStretches(make([]stretch, 3), everything); len(got) != atOnce {
+		t.Errorf("%d stretches at once", len(got))
+	}
+	// What was there before is of another extent: between the two, something may be missing that is in neither.
+	if got := m.appendStretches([]stretch{{p(0, 1, 0)}}, ext(region/2, region/2+1)); len(got) != 2 {
+		t.Errorf("two extents in %d stretches", len(got))
 	}
 }

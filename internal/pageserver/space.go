@@ -107,26 +107,16 @@ func (s *space) zero(f fault) error {
 	}
 }
 
-// fill brings in the next runs of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the kernel
-// keeps us from copying to where a mapping was.
+// fill brings in the next stretches of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the
+// kernel keeps us from copying to where a mapping was.
 func (s *space) fill(threads int, called func() bool) error {
 	var mu sync.Mutex
-	err := parallel.Few(threads, s.next(), func(run piece) error {
-		for run.size() > 0 {
-			if called() {
-				return errCalled
-			}
-			p := run.within(image.Extent{Start: run.Start, End: run.Start + chunk})
-			done, err := s.copy(p)
-			mu.Lock()
-			s.remove(image.Extent{Start: p.Start, End: p.Start + done})
-			mu.Unlock()
-			if err != nil {
-				return err
-			}
-			run = run.within(image.Extent{Start: p.End, End: run.End})
-		}
-		return nil
+	err := parallel.Few(threads, s.next(), func(run stretch) error {
+		end, err := s.bring(run, called)
+		mu.Lock()
+		defer mu.Unlock()
+		s.remove(image.Extent{Start: run[0].Start, End: end})
+		return err
 	})
 	if errors.Is(err, errCalled) {
 		return nil
@@ -134,29 +124,51 @@ func (s *space) fill(threads int, called func() bool) error {
 	return err
 }
 
+// bring copies the contents of a stretch to where they belong, and returns up to where it got. Like copy, it changes nothing in the space.
+func (s *space) bring(run stretch, called func() bool) (end uint64, err error) {
+	end = run[0].Start
+	for _, p := range run {
+		for p.size() > 0 {
+			if called() {
+				return end, errCalled
+			}
+			head := p.within(image.Extent{Start: p.Start, End: p.Start + chunk})
+			done, err := s.copy(head)
+			if done > 0 {
+				end = head.Start + done
+			}
+			if err != nil {
+				return end, err
+			}
+			p = p.within(image.Extent{Start: head.End, End: p.End})
+		}
+	}
+	return end, nil
+}
+
 const (
 	// region is what one thread fills at a time, bytes, aligned: what has a page table of its own, and with it a lock.
 	region = 2 << 20
-	// atOnce is how many runs fill brings in before it decides anew what comes next.
+	// atOnce is how many stretches fill brings in before it decides anew what comes next.
 	atOnce = 8
 )
 
-// next returns the runs of missing pages to bring in now, each in one region: the hottest, and when all that is hot is there, the lowest.
-func (s *space) next() (runs []piece) {
+// next returns the stretches of missing pages to bring in now: the hottest, and when all that is hot is there, the lowest.
+func (s *space) next() (list []stretch) {
 	for ; len(s.hot) > 0; s.hot = s.hot[1:] {
 		for ; len(s.hot[0]) > 0; s.hot[0] = s.hot[0][1:] {
-			if runs = s.missing.appendRuns(nil, s.hot[0][0].Extent); len(runs) > 0 {
+			if list = s.missing.appendStretches(nil, s.hot[0][0].Extent); len(list) > 0 {
 				break
 			}
 		}
-		for i := 1; i < len(s.hot[0]) && len(runs) < atOnce; i++ {
-			runs = s.missing.appendRuns(runs, s.hot[0][i].Extent)
+		for i := 1; i < len(s.hot[0]) && len(list) < atOnce; i++ {
+			list = s.missing.appendStretches(list, s.hot[0][i].Extent)
 		}
-		if len(runs) > 0 {
-			return runs
+		if len(list) > 0 {
+			return list
 		}
 	}
-	return s.missing.appendRuns(nil, everything)
+	return s.missing.appendStretches(nil, everything)
 }
 
 // put brings in missing pages, a chunk at most.

@@ -74,7 +74,7 @@ func TestHottestPagesAreFilledFirst(t *testing.T) {
 	want := []image.Extent{at(299, 1), at(301, 1), at(400, 2), at(10, 1), at(402, 1), at(0, 10), at(11, 288), at(302, 98)}
 	var order []image.Extent
 	for len(s.missing) > 0 {
-		for _, p := range s.next() {
+		for _, p := range slices.Concat(s.next()...) {
 			order = append(order, p.Extent)
 		}
 		if err := s.fill(2, never); err != nil {
@@ -100,7 +100,7 @@ func TestHotPagesAreKnownWhereTheyMove(t *testing.T) {
 	for _, s := range []*space{s, children[0]} {
 		var order []image.Extent
 		for range 2 {
-			for _, p := range s.next() {
+			for _, p := range slices.Concat(s.next()...) {
 				order = append(order, p.Extent)
 				s.missing.remove(p.Extent)
 			}
