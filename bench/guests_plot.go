@@ -112,25 +112,21 @@ func (r *UpdateResults) plotDowntime(out string) error {
 
 // plotWrites draws downtime and its first part by how much the clients write.
 func (r *UpdateResults) plotWrites(out string) error {
-	var lines []series
-	for _, v := range []variant{incremental, foam} {
-		down, frozen := series{name: v.name + ": downtime"}, series{name: v.name + ": frozen"}
-		for _, u := range r.Updates {
-			if u.Variant == v.name && u.Carrier == v.carrier && u.Megabytes == usualMegabytes {
-				x := float64(u.Sets)
-				down.points = append(down.points, plotter.XY{X: x, Y: seconds(u.Downtime)})
-				frozen.points = append(frozen.points, plotter.XY{X: x, Y: seconds(u.Frozen)})
-			}
+	down, frozen := series{name: foam.name + ": downtime"}, series{name: foam.name + ": frozen"}
+	for _, u := range r.Updates {
+		if u.Variant == foam.name && u.Carrier == foam.carrier && u.Megabytes == usualMegabytes {
+			x := float64(u.Sets)
+			down.points = append(down.points, plotter.XY{X: x, Y: seconds(u.Downtime)})
+			frozen.points = append(frozen.points, plotter.XY{X: x, Y: seconds(u.Frozen)})
 		}
-		if len(down.points) < 2 {
-			return nil
-		}
-		lines = append(lines, down, frozen)
+	}
+	if len(down.points) < 2 {
+		return nil
 	}
 	p := newPlot(fmt.Sprintf("Downtime by how much the clients write, %d MB", usualMegabytes), r)
 	p.X.Label.Text = "sets among the requests (%)"
 	p.Y.Label.Text = "seconds"
-	if err := addLines(p, lines); err != nil {
+	if err := addLines(p, []series{down, frozen}); err != nil {
 		return err
 	}
 	p.Y.Min = 0
