@@ -305,11 +305,8 @@ func (s *Session) Kill() error {
 	})
 }
 
-// Seal takes out of the committed image what the application has freed, and adds hashes of all contents.
+// Seal adds hashes of all contents to the committed image.
 func (s *Session) Seal() error {
-	if err := s.timed("trim", s.memory.Trim); err != nil {
-		return err
-	}
 	return s.timed("seal", func() error {
 		return s.writer.Seal(func(done, total int64) { s.options.Progress("seal", done, total) })
 	})

@@ -132,27 +132,6 @@ func (s *fileStore) readAt(p []byte, offset int64) error {
 	return err
 }
 
-func (s *fileStore) trim(w image.Window, keep Extents) error {
-	end := int64(w.Offset + (w.End - w.Start))
-	for at := int64(w.Offset); ; {
-		data, err := kernel.SeekData(s.file, at, end)
-		if err != nil || data == end {
-			return err
-		}
-		hole, err := kernel.SeekHole(s.file, data)
-		if err != nil {
-			return err
-		}
-		at = min(hole, end)
-		run := image.Extent{Start: w.Start + uint64(data) - w.Offset, End: w.Start + uint64(at) - w.Offset}
-		for _, e := range (Extents{run}).Minus(keep.Within(run)) {
-			if err := kernel.PunchHole(s.file, int64(w.Offset+(e.Start-w.Start)), int64(e.End-e.Start)); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 func (s *fileStore) reserve(offset int64, size uint64) error {
 	if mem := s.keptAt(offset, size); mem != nil && kernel.PopulateWrite(mem) == nil {
 		return nil

@@ -37,8 +37,6 @@ type store interface {
 	together(b Batch, sameWindow bool, more image.Extent, bytes, size uint64) bool
 	// keep maps so much at an offset until close. Calls come in ascending order.
 	keep(offset int64, size uint64) error
-	// trim takes the memory or blocks back from the parts of a window that are not in keep.
-	trim(w image.Window, keep Extents) error
 	// reserve makes sure that there is room behind what is written to later, and in what is kept page tables.
 	reserve(offset int64, size uint64) error
 	sync() error
@@ -156,16 +154,6 @@ func (f *File) ReadAt(p []byte, addr uint64) error {
 		return fmt.Errorf("FOAM file %s: addresses %#x-%#x: %w", f.layout.Name, addr, addr+uint64(len(p)), ErrOutside)
 	}
 	return f.store.readAt(p, int64(w.Offset+(addr-w.Start)))
-}
-
-// Trim turns into holes what is not in keep: what was stored, and freed by the application since. Page frames keep what they have: only extents count.
-func (f *File) Trim(keep Extents) error {
-	for _, w := range f.layout.Windows {
-		if err := f.store.trim(w, keep.Within(image.Extent{Start: w.Start, End: w.End})); err != nil {
-			return fmt.Errorf("FOAM file %s: %w", f.layout.Name, err)
-		}
-	}
-	return nil
 }
 
 // Sync writes everything to the device and waits. image.Writer.Commit does so for all files of an image.

@@ -147,27 +147,6 @@ func TestAddressesOutsideAreRefused(t *testing.T) {
 	}
 }
 
-func TestTrimmedIsZeroAndTakesNoSpace(t *testing.T) {
-	f := create(t, image.Extent{Start: 0, End: 8 * mib}, image.Extent{Start: 1 << 40, End: 1<<40 + 2*mib})
-	for addr := uint64(0); addr < 8*mib; addr += 4096 {
-		put(t, f, addr, fill(1))
-	}
-	put(t, f, 1<<40, fill(2))
-	if err := f.Trim(x(0, mib, 8*mib-4096, 8*mib)); err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, 4096)
-	for addr, want := range map[uint64]byte{0: 1, mib - 4096: 1, mib: 0, 8*mib - 8192: 0, 8*mib - 4096: 1, 1 << 40: 0} {
-		if err := f.ReadAt(got, addr); err != nil || got[0] != want {
-			t.Errorf("at %#x: %d instead of %d (%v)", addr, got[0], want, err)
-		}
-	}
-	at, end := f.layout.Windows[0].Offset+mib, f.layout.Windows[0].Offset+8*mib-4096
-	if data, err := kernel.SeekData(f.store.(*fileStore).file, int64(at), int64(end)); err != nil || data != int64(end) {
-		t.Errorf("data at %#x in what was trimmed (%v)", data, err)
-	}
-}
-
 func TestBatchesStoreTheirRunsAndNothingElse(t *testing.T) {
 	f := create(t, image.Extent{Start: 0, End: 8 * mib}, image.Extent{Start: 1 << 40, End: 1<<40 + 2*mib})
 	runs := x(4096, 8192, 12288, 16384, 3*mib, 5*mib, 1<<40, 1<<40+4096, 1<<40+8192, 1<<40+12288)

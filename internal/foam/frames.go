@@ -101,8 +101,6 @@ func (s *frameStore) keep(int64, uint64) error    { return nil }
 func (s *frameStore) reserve(int64, uint64) error { return nil }
 func (s *frameStore) sync() error                 { return nil }
 
-func (s *frameStore) trim(image.Window, Extents) error { return nil }
-
 func (s *frameStore) close() error {
 	if s.mapping != nil {
 		return s.mapping.Close()

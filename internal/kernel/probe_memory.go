@@ -17,7 +17,7 @@ var (
 		probe: probeUserfaultfd,
 	}
 	FeatureUffdEvents = &Feature{
-		Name: "userfaultfd events", Use: "filling memory while the application runs; this version of kup does not", Since: "4.11", Needs: "CAP_SYS_PTRACE",
+		Name: "userfaultfd events", Use: "following an application that changes its mappings while they are filled", Since: "4.11", Needs: "CAP_SYS_PTRACE",
 		How:   "ask for the features FORK, REMAP, REMOVE and UNMAP",
 		probe: func() error { return uffdFeatures(1<<1 | 1<<2 | 1<<3 | 1<<6) },
 	}

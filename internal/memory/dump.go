@@ -78,24 +78,6 @@ func (c *Capture) MakeRoom(pid int) error {
 	return f.Keep(f.Batches(foam.Merged(own.all...), chunk), chunk)
 }
 
-// Trim gives back what FOAM files have besides the pages of the image: pages that the application has freed since they were copied, or since room was made for them.
-func (c *Capture) Trim() error {
-	for i := range c.State.Processes {
-		p := &c.State.Processes[i]
-		f := c.open[p.PID]
-		if precopy := c.Precopies[p.PID]; precopy != nil {
-			f = precopy.file
-		}
-		if f == nil {
-			continue
-		}
-		if err := f.Trim(p.Memory.FOAM.Extents); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // copyPages copies pages of a process into a FOAM file.
 func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
 	return parallel.Each(f.Batches(pages, chunk), func(b foam.Batch) error {
