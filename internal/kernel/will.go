@@ -32,13 +32,26 @@ type willClause struct {
 }
 
 // willPreamble is how many calls come before the clauses.
-const willPreamble = 2
+const willPreamble = 4
 
 // NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
 func NewWill(clauses int) (*Will, error) {
 	w, err := draftWill(clauses)
 	if err != nil {
 		return nil, err
+	}
+	return w, w.start()
+}
+
+// NewTracersWill makes a will that is executed when the calling thread ends, if that has called TellEnd, instead of the process. The tracees of a thread run as soon as
+// it is gone, while a process is only gone when its last thread is, and they must not see what the will puts right.
+func NewTracersWill(clauses int) (*Will, error) {
+	w, err := draftWill(clauses)
+	if err != nil {
+		return nil, err
+	}
+	if word, told := ends.Load(unix.Gettid()); told {
+		w.awaitThread(word.(*uint32))
 	}
 	return w, w.start()
 }
@@ -68,7 +81,7 @@ func draftWill(clauses int) (*Will, error) {
 	values := count * callSize
 	extra := values + clauses*valueSize
 	// Not on the heap: it must stay where it is when nobody but the child knows of it.
-	memory, err := unix.Mmap(-1, 0, extra+32, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	memory, err := unix.Mmap(-1, 0, extra+40, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("will: mmap: %w", err)
 	}
@@ -78,18 +91,33 @@ func draftWill(clauses int) (*Will, error) {
 		return nil, fmt.Errorf("will: pidfd_open: %w", err)
 	}
 	call := func(i int) *tableCall { return (*tableCall)(unsafe.Pointer(&memory[i*callSize])) }
-	name := memory[extra+16:]
+	name := memory[extra+16 : extra+32]
 	copy(name, "kup-will")
 	*call(0) = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}, 0}
 	death := (*unix.PollFd)(unsafe.Pointer(&memory[extra]))
 	*death = unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN} // readable once the process is gone: pidfd_open(2)
 	*call(1) = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
+	*call(2), *call(3) = tableCall{nr: unix.SYS_GETPID}, tableCall{nr: unix.SYS_GETPID}
 	for i := range clauses {
 		c := willClause{call(willPreamble + i), (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
 		c.call.nr = unix.SYS_GETPID
 		w.clauses = append(w.clauses, c)
 	}
 	return w, nil
+}
+
+// awaitThread lets the will wait for the end of the calling thread, of which the kernel tells one waiter: that one passes it on. Whoever executes it comes before all
+// ordinary threads, where that is allowed.
+func (w *Will) awaitThread(word *uint32) {
+	const wait, wake, all, fifo = 0, 1, 1 << 30, unix.SCHED_FIFO // FUTEX_WAIT and FUTEX_WAKE, include/uapi/linux/futex.h
+	address, priority := uintptr(unsafe.Pointer(word)), (*int32)(unsafe.Pointer(&w.memory[len(w.memory)-8]))
+	*priority = 1
+	call := func(i int) *tableCall {
+		return (*tableCall)(unsafe.Pointer(&w.memory[i*int(unsafe.Sizeof(tableCall{}))]))
+	}
+	*call(1) = tableCall{nr: unix.SYS_SCHED_SETSCHEDULER, args: [6]uintptr{0, fifo, uintptr(unsafe.Pointer(priority))}}
+	*call(2) = tableCall{nr: unix.SYS_FUTEX, args: [6]uintptr{address, wait, threadLives}}
+	*call(3) = tableCall{nr: unix.SYS_FUTEX, args: [6]uintptr{address, wake, all}}
 }
 
 // start makes the process that executes the will.

@@ -97,7 +97,7 @@ func (c *Capture) newWill() (err error) {
 	if err := c.endWill(); err != nil {
 		return err
 	}
-	c.sockets.will, err = kernel.NewWill(2 * len(c.sockets.held))
+	c.sockets.will, err = kernel.NewTracersWill(2 * len(c.sockets.held))
 	return err
 }
 
