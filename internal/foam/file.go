@@ -54,15 +54,15 @@ func Create(path string, windows []image.Window) (*File, error) {
 
 // CreateInFrames makes a FOAM with nothing but holes, for reading and writing, whose contents go into page frames of a pool. Close puts them back.
 func CreateInFrames(pool *frames.Pool, name string) *File {
-	return &File{image.FOAM{Name: name}, &frameStore{pool: pool}}
+	return &File{image.FOAM{Name: name}, &frameStore{pool: pool, taken: map[uint64]frames.Frame{}}}
 }
 
 // Open opens the FOAM file at path, which desc describes, for reading; or the page frames that desc names instead.
 func Open(path string, desc image.FOAM) (*File, error) {
 	var s store
 	var err error
-	if len(desc.Frames) > 0 {
-		s, err = openFrames(desc.Frames)
+	if desc.Physical {
+		s, err = openFrames(desc.Windows)
 	} else {
 		s, err = openFile(path, desc.FileSize())
 	}

@@ -7,24 +7,29 @@ import (
 	"github.com/kup-project/kup/internal/image"
 )
 
-// frameStore has the contents of a FOAM in page frames, one after the other: the frame of an offset is offset / image.FrameSize.
+// frameStore has the contents of a FOAM in page frames. Offsets are physical addresses.
 type frameStore struct {
-	pieces [][]byte
+	// On the way to the next kernel.
+	pool  *frames.Pool
+	taken map[uint64]frames.Frame // by address
+	last  frames.Frame            // of these
+	used  uint64                  // bytes of the last
 
-	pool  *frames.Pool // that new frames come from; nil if it is only read
-	taken []frames.Frame
-	used  uint64 // offset of what is free of the last one
-
-	mapping *frames.Mapping
+	// In the next kernel.
+	memory *frames.Memory
 }
 
-// openFrames opens what a former kernel has left, for reading.
-func openFrames(addrs []uint64) (*frameStore, error) {
-	mapping, err := frames.Map(addrs)
-	if err != nil {
+// openFrames opens what the last kernel has left, for reading.
+func openFrames(windows []image.Window) (*frameStore, error) {
+	var places []image.Extent
+	for _, w := range windows {
+		places = append(places, image.Extent{Start: w.Offset, End: w.Offset + (w.End - w.Start)})
+	}
+	if err := frames.CheckKept(places); err != nil {
 		return nil, err
 	}
-	return &frameStore{pieces: mapping.Pieces, mapping: mapping}, nil
+	memory, err := frames.OpenMemory()
+	return &frameStore{memory: memory}, err
 }
 
 // grow gives pages that have none their place.
@@ -40,11 +45,11 @@ func (s *frameStore) grow(windows []image.Window, _, pages []image.Extent) ([]im
 	grown := slices.Clone(windows)
 	for _, e := range missing {
 		for e.Start < e.End {
-			offset, size, err := s.extend(e.End - e.Start)
+			addr, size, err := s.extend(e.End - e.Start)
 			if err != nil {
 				return nil, err
 			}
-			grown = append(grown, image.Window{Start: e.Start, End: e.Start + size, Offset: offset})
+			grown = append(grown, image.Window{Start: e.Start, End: e.Start + size, Offset: addr})
 			e.Start += size
 		}
 	}
@@ -53,43 +58,35 @@ func (s *frameStore) grow(windows []image.Window, _, pages []image.Extent) ([]im
 }
 
 // extend returns the place of at most size further bytes, all in one frame.
-func (s *frameStore) extend(size uint64) (offset, got uint64, err error) {
-	end := uint64(len(s.pieces)) * image.FrameSize
-	if s.used == end {
+func (s *frameStore) extend(size uint64) (addr, got uint64, err error) {
+	if s.used == uint64(len(s.last.Mem)) {
 		frame, err := s.pool.Next()
 		if err != nil {
 			return 0, 0, err
 		}
-		s.taken = append(s.taken, frame)
-		s.pieces = append(s.pieces, frame.Mem)
-		end += image.FrameSize
+		s.taken[frame.Addr] = frame
+		s.last, s.used = frame, 0
 	}
-	offset, got = s.used, min(size, end-s.used)
+	addr, got = s.last.Addr+s.used, min(size, frames.Size-s.used)
 	s.used += got
-	return offset, got, nil
+	return addr, got, nil
 }
 
-// describe names the frames. Where there are none, there is nothing.
+// describe says where the contents are. Where there are none, there is nothing.
 func (s *frameStore) describe(desc *image.FOAM) {
-	for _, f := range s.taken {
-		desc.Frames = append(desc.Frames, f.Addr)
-	}
-	if len(s.taken) == 0 {
+	if desc.Physical = len(s.taken) > 0; !desc.Physical {
 		desc.Name = ""
 	}
 }
 
-// together allows whatever is not too much: the frames are mapped anyway.
-func (s *frameStore) together(_ Batch, _ bool, _ image.Extent, bytes, size uint64) bool {
-	return bytes <= size
-}
-
 // mapped returns what lies in one frame.
 func (s *frameStore) mapped(offset int64, size uint64) ([]byte, error) {
-	return s.pieces[offset/image.FrameSize][offset%image.FrameSize:][:size:size], nil
+	if s.memory != nil {
+		return s.memory.At(uint64(offset), size)
+	}
+	start := uint64(offset) &^ (frames.Size - 1)
+	return s.taken[start].Mem[uint64(offset)-start:][:size:size], nil
 }
-
-func (s *frameStore) unmap([]byte) error { return nil }
 
 func (s *frameStore) readAt(p []byte, offset int64) error {
 	mem, err := s.mapped(offset, uint64(len(p)))
@@ -97,14 +94,24 @@ func (s *frameStore) readAt(p []byte, offset int64) error {
 	return err
 }
 
+func (s *frameStore) close() error {
+	if s.memory != nil {
+		return s.memory.Close()
+	}
+	var taken []frames.Frame
+	for _, f := range s.taken {
+		taken = append(taken, f)
+	}
+	s.pool.Return(taken)
+	return nil
+}
+
+// together allows whatever is not too much: the frames are mapped anyway.
+func (s *frameStore) together(_ Batch, _ bool, _ image.Extent, bytes, size uint64) bool {
+	return bytes <= size
+}
+
+func (s *frameStore) unmap([]byte) error          { return nil }
 func (s *frameStore) keep(int64, uint64) error    { return nil }
 func (s *frameStore) reserve(int64, uint64) error { return nil }
 func (s *frameStore) sync() error                 { return nil }
-
-func (s *frameStore) close() error {
-	if s.mapping != nil {
-		return s.mapping.Close()
-	}
-	s.pool.Return(s.taken)
-	return nil
-}

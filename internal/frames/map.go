@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
+	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
 )
@@ -12,15 +14,9 @@ import (
 // ErrGone says that memory was not carried over: the machine has been switched off, or has started otherwise than by the update.
 var ErrGone = errors.New("memory that was to outlive the change of the kernel is gone")
 
-// Mapping shows frames that have come from the kernel before.
-type Mapping struct {
-	Pieces [][]byte // of Size bytes each, in the order of the addresses asked for
-	mapped [][]byte
-}
-
-// CheckKept is ErrGone if the running kernel was not told to leave all of the frames alone.
-func CheckKept(addrs []uint64) error {
-	if len(addrs) == 0 {
+// CheckKept is ErrGone if the running kernel was not told to leave all of these physical addresses alone.
+func CheckKept(places []image.Extent) error {
+	if len(places) == 0 {
 		return nil
 	}
 	kept, err := Kept()
@@ -32,49 +28,52 @@ func CheckKept(addrs []uint64) error {
 		return err
 	}
 	soft := memory.Of(kexec.MemorySoft)
-	for _, addr := range addrs {
-		if frame := (kexec.Range{Start: addr, End: addr + Size}); !kept.Contains(frame) || !soft.Contains(frame) {
-			return fmt.Errorf("%w: %v", ErrGone, frame)
+	for _, p := range places {
+		if r := kexec.Range(p); !kept.Contains(r) || !soft.Contains(r) {
+			return fmt.Errorf("%w: %v", ErrGone, r)
 		}
 	}
 	return nil
 }
 
-// Map maps frames for reading.
-func Map(addrs []uint64) (*Mapping, error) {
-	if err := CheckKept(addrs); err != nil {
-		return nil, err
-	}
-	mem, err := os.Open("/dev/mem")
+// Memory shows physical memory that the kernel before has left. Its methods, Close excepted, may be called by several goroutines.
+type Memory struct {
+	file *os.File // /dev/mem
+
+	mu    sync.Mutex
+	panes map[uint64][]byte // by physical address; each shows Size bytes
+}
+
+// OpenMemory opens physical memory for reading. What is read must have passed CheckKept.
+func OpenMemory() (*Memory, error) {
+	file, err := os.Open("/dev/mem")
 	if err != nil {
 		return nil, err
 	}
-	defer mem.Close()
-	m := &Mapping{}
-	for len(addrs) > 0 {
-		n := 1
-		for n < len(addrs) && addrs[n] == addrs[n-1]+Size {
-			n++
-		}
-		run, err := kernel.MapFile(mem, int64(addrs[0]), n*Size, false)
-		if err != nil {
-			m.Close()
-			return nil, fmt.Errorf("/dev/mem at %#x: %w", addrs[0], err)
-		}
-		m.mapped = append(m.mapped, run)
-		for at := 0; at < len(run); at += Size {
-			m.Pieces = append(m.Pieces, run[at:at+Size:at+Size])
-		}
-		addrs = addrs[n:]
-	}
-	return m, nil
+	return &Memory{file: file, panes: map[uint64][]byte{}}, nil
 }
 
-// Close ends the mapping.
-func (m *Mapping) Close() error {
-	var failed []error
-	for _, run := range m.mapped {
-		failed = append(failed, kernel.Unmap(run))
+// At returns size bytes at a physical address, which do not cross a multiple of Size, until Close.
+func (m *Memory) At(addr, size uint64) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	start := addr &^ (Size - 1)
+	pane := m.panes[start]
+	if pane == nil {
+		var err error
+		if pane, err = kernel.MapFile(m.file, int64(start), Size, false); err != nil {
+			return nil, fmt.Errorf("/dev/mem at %#x: %w", start, err)
+		}
+		m.panes[start] = pane
+	}
+	return pane[addr-start:][:size:size], nil
+}
+
+// Close ends what is shown.
+func (m *Memory) Close() error {
+	failed := []error{m.file.Close()}
+	for _, pane := range m.panes {
+		failed = append(failed, kernel.Unmap(pane))
 	}
 	return errors.Join(failed...)
 }

@@ -58,7 +58,7 @@ func contents(st *State) (map[string]EntryKind, error) {
 	}
 	kinds := map[string]EntryKind{}
 	for name, f := range files {
-		if !f.inFrames() {
+		if !f.Physical {
 			kinds[name] = EntryFOAM
 		}
 	}
@@ -101,7 +101,7 @@ func checkContents(m *Manifest, st *State) error {
 		if kinds[e.Name] != e.Kind {
 			return fmt.Errorf("the manifest lists %s as %s, and the state does not", e.Name, e.Kind)
 		}
-		if f := files[e.Name]; f != nil && !f.inFrames() && f.FileSize() != e.Size {
+		if f := files[e.Name]; f != nil && !f.Physical && f.FileSize() != e.Size {
 			return fmt.Errorf("%s has %d bytes, and its windows end at %d", e.Name, e.Size, f.FileSize())
 		}
 		delete(kinds, e.Name)

@@ -47,36 +47,33 @@ func (f *FOAM) FileSize() int64 {
 	return int64(end)
 }
 
-// inFrames tells a FOAM in page frames from one in a file.
-func (f *FOAM) inFrames() bool { return len(f.Frames) > 0 }
-
-// checkFrames checks that the windows lie in the frames.
-func (f *FOAM) checkFrames() error {
-	if !f.inFrames() {
+// checkPhysical checks that the windows are page frames.
+func (f *FOAM) checkPhysical() error {
+	if !f.Physical {
 		return nil
 	}
-	seen := map[uint64]bool{}
-	for _, addr := range f.Frames {
-		if addr%FrameSize != 0 || seen[addr] {
-			return fmt.Errorf("%s: the page frame %#x is no multiple of %#x, or is there twice", f.Name, addr, FrameSize)
-		}
-		seen[addr] = true
-	}
 	for _, w := range f.Windows {
-		if last := w.Offset + (w.End - w.Start) - 1; w.Offset/FrameSize != last/FrameSize || last/FrameSize >= uint64(len(f.Frames)) {
-			return fmt.Errorf("%s: window %#x-%#x at %#x does not lie in one page frame", f.Name, w.Start, w.End, w.Offset)
+		if last := w.Offset + (w.End - w.Start) - 1; (w.Start|w.End|w.Offset)%pageSize != 0 || w.Offset/FrameSize != last/FrameSize {
+			return fmt.Errorf("%s: window %#x-%#x at %#x: not page frames, or across a multiple of %#x", f.Name, w.Start, w.End, w.Offset, FrameSize)
 		}
 	}
 	return nil
 }
 
-// Frames returns the page frames that hold contents of an image.
-func (s *State) Frames() (all []uint64) {
+// Physical returns where contents of an image lie in physical memory, in no order.
+func (s *State) Physical() (all []Extent) {
+	add := func(f *FOAM) {
+		if f.Physical {
+			for _, w := range f.Windows {
+				all = append(all, Extent{w.Offset, w.Offset + (w.End - w.Start)})
+			}
+		}
+	}
 	for i := range s.Processes {
-		all = append(all, s.Processes[i].Memory.FOAM.Frames...)
+		add(&s.Processes[i].Memory.FOAM)
 	}
 	for i := range s.Memories {
-		all = append(all, s.Memories[i].FOAM.Frames...)
+		add(&s.Memories[i].FOAM)
 	}
 	return all
 }

@@ -231,12 +231,12 @@ type FOAM struct {
 	Name    string   `json:"name"`    // of the file in the image directory
 	Windows []Window `json:"windows"` // ascending by Start
 	Extents []Extent `json:"extents"` // the addresses whose contents it holds, ascending
-	// Frames are the physical addresses of page frames of FrameSize bytes which hold the contents instead of a file, in the order of the offsets. They outlive one change of
-	// the kernel, see package frames. No window crosses the border of a frame.
-	Frames []uint64 `json:"frames,omitempty"`
+	// Physical: no file holds the contents, but page frames, and the offsets of the windows are their physical addresses. They outlive one change of the kernel, see
+	// package frames. No window crosses a multiple of FrameSize.
+	Physical bool `json:"physical,omitempty"`
 }
 
-// FrameSize is the size of a page frame in FOAM.Frames, bytes.
+// FrameSize is what physical memory is mapped in units of, bytes: a huge page of x86-64.
 const FrameSize = 2 << 20
 
 // Window maps the addresses [Start, End) to FOAM offsets beginning at Offset.

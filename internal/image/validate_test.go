@@ -44,7 +44,7 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 		}, "watches file 9"},
 		"memory twice": {func(s *State) { s.Memories = make([]SharedMem, 2) }, "shared memory 0 appears twice"},
 		"behind memory": {func(s *State) {
-			s.Memories = []SharedMem{{Size: 5000, FOAM: FOAM{"m", []Window{{0, 1 << 21, 0}}, []Extent{{0, 0x3000}}, nil}}}
+			s.Memories = []SharedMem{{Size: 5000, FOAM: FOAM{"m", []Window{{0, 1 << 21, 0}}, []Extent{{0, 0x3000}}, false}}}
 		}, "behind its end"},
 		"mapping order":      {func(s *State) { v := s.Processes[0].Memory.VMAs; v[0], v[1] = v[1], v[0] }, "out of order"},
 		"mapping overlap":    {func(s *State) { s.Processes[0].Memory.VMAs[0].End = 0x7ff000001000 }, "out of order"},
@@ -65,13 +65,15 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 		"no FOAM":            {func(s *State) { s.Processes[0].Memory.FOAM.Name = "" }, "without a file"},
 		"FOAM elsewhere":     {func(s *State) { s.Processes[0].Memory.FOAM.Name = "../x" }, "no name"},
 		"FOAM twice": {func(s *State) {
-			s.Memories = []SharedMem{{Size: 1, FOAM: FOAM{"pages-4711.foam", []Window{{0, 1 << 21, 0}}, nil, nil}}}
+			s.Memories = []SharedMem{{Size: 1, FOAM: FOAM{"pages-4711.foam", []Window{{0, 1 << 21, 0}}, nil, false}}}
 		}, "two address spaces"},
-		"frame twice":   {func(s *State) { s.Processes[0].Memory.FOAM.Frames = []uint64{FrameSize, FrameSize} }, "twice"},
-		"half a frame":  {func(s *State) { s.Processes[0].Memory.FOAM.Frames = []uint64{4096} }, "no multiple"},
-		"not in frames": {func(s *State) { s.Processes[0].Memory.FOAM.Frames = []uint64{FrameSize} }, "in one page frame"},
-		"file is FOAM":  {func(s *State) { s.Files[0].Regular.Content = "pages-4711.foam" }, "and the bytes of a deleted file"},
-		"file is ours":  {func(s *State) { s.Files[0].Regular.Content = "manifest" }, "reserved"},
+		"across frames": {func(s *State) {
+			f := &s.Processes[0].Memory.FOAM
+			f.Physical, f.Windows[0].Offset = true, FrameSize-4096
+		}, "across a multiple"},
+		"half a frame": {func(s *State) { f := &s.Processes[0].Memory.FOAM; f.Physical, f.Windows[0].Offset = true, 100 }, "not page frames"},
+		"file is FOAM": {func(s *State) { s.Files[0].Regular.Content = "pages-4711.foam" }, "and the bytes of a deleted file"},
+		"file is ours": {func(s *State) { s.Files[0].Regular.Content = "manifest" }, "reserved"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := minimal()

@@ -30,7 +30,7 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 		return to.put(at, pages)
 	}
 	from := p.Memory.FOAM
-	if from.Extents = stored; len(from.Frames) > 0 {
+	if from.Extents = stored; from.Physical {
 		return takeFrames(from, take)
 	}
 	return r.Image.ReadPages(&from, take)

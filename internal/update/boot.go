@@ -133,7 +133,7 @@ func (b *boot) silence() error {
 		if err != nil {
 			continue // the restore says so
 		}
-		if err := frames.CheckKept(img.State.Frames()); errors.Is(err, frames.ErrGone) {
+		if err := frames.CheckKept(img.State.Physical()); errors.Is(err, frames.ErrGone) {
 			failed = append(failed, b.forgetLost(a, err))
 			continue
 		} else if err != nil {

@@ -50,6 +50,12 @@ func (b *boot) giveBack(ctx context.Context) error {
 	return nil
 }
 
+// holdsFrames tells whether contents of an image are in memory that is kept.
+func holdsFrames(img *image.Image) bool {
+	places := img.State.Physical()
+	return len(places) > 0 && frames.CheckKept(places) == nil
+}
+
 // framesNeeded returns an image whose contents are in memory that is kept, "" if there is none.
 func (b *boot) framesNeeded() (string, error) {
 	records, err := b.Store.List()
@@ -60,7 +66,7 @@ func (b *boot) framesNeeded() (string, error) {
 		if r.Image == "" || r.State == app.Running {
 			continue
 		}
-		if img, err := image.Open(r.Image); err == nil && len(img.State.Frames()) > 0 && frames.CheckKept(img.State.Frames()) == nil {
+		if img, err := image.Open(r.Image); err == nil && holdsFrames(img) {
 			return r.Image, nil
 		}
 	}
