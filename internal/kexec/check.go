@@ -38,6 +38,9 @@ func prepare(opts Options) (*Plan, error) {
 	}
 
 	memory = memory.Free(opts.Free).Keep(opts.Keep)
+	if err := checkReserve(opts.Reserve, memory); err != nil {
+		return nil, err
+	}
 	plan := &Plan{Version: im.Version, Banner: im.Banner}
 	program, err := plan.choose(im, opts.Route)
 	if err != nil {
@@ -47,7 +50,7 @@ func prepare(opts Options) (*Plan, error) {
 	rand.Read(seed)
 	plan.Route = program.route
 	plan.Segments, plan.Entry, err = place(&cargo{
-		header: im.header, program: program, initrd: initrd, cmdLine: opts.CmdLine, seed: seed, memory: memory, inherited: in,
+		header: im.header, program: program, initrd: initrd, cmdLine: opts.CmdLine, seed: seed, memory: memory, reserve: opts.Reserve, inherited: in,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", opts.Kernel, err)

@@ -76,14 +76,23 @@ type program struct {
 	entry uint64 // offset of its first instruction
 }
 
-// unpacked is the kernel itself. The error is errUnknownCompression, or ErrBadKernel for damaged data.
-func (im *Image) unpacked() (*program, error) {
+// Vmlinux is the ELF file of the kernel itself. The error is ErrBadKernel for damaged data.
+func (im *Image) Vmlinux() ([]byte, error) {
 	elf, err := unpack(im.payload(), im.header.initSize)
 	if errors.Is(err, errUnknownCompression) {
 		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: its payload is damaged: %w", im.Path, ErrBadKernel, err)
+	}
+	return elf, nil
+}
+
+// unpacked is the kernel, ready to be started. The error is errUnknownCompression, or ErrBadKernel for damaged data.
+func (im *Image) unpacked() (*program, error) {
+	elf, err := im.Vmlinux()
+	if err != nil {
+		return nil, err
 	}
 	p, err := layOut(elf, im.header.initSize, im.header.alignment)
 	if err != nil {

@@ -31,12 +31,16 @@ type cargo struct {
 	cmdLine   string
 	seed      []byte // randomness for the next kernel
 	memory    MemoryMap
+	reserve   Ranges // of it, what the next kernel is to reserve
 	inherited *inherited
 }
 
 // place finds memory for c and writes what depends on addresses. entry is where the trampoline lies.
 func place(c *cargo) (segments []Segment, entry uint64, err error) {
 	free := c.memory.RAM().Minus(Range{0, lowMemoryEnd})
+	for _, r := range c.reserve {
+		free = free.Minus(r)
+	}
 	if c.inherited.efi != nil {
 		for _, r := range c.inherited.efi.reserved() {
 			free = free.Minus(r)
@@ -89,7 +93,7 @@ func placeInitrd(free Ranges, c *cargo) (Range, bool) {
 
 // placeBoot writes the segment that belongs to nobody else: the trampoline's page, boot_params, setup_data, EFI memory map, command line.
 func placeBoot(free Ranges, c *cargo, params bootParams, entry uint64) (Segment, error) {
-	items := extraData(c.memory, c.inherited.efi, c.seed)
+	items := extraData(c.memory, c.reserve, c.inherited.efi, c.seed)
 	list, _ := encodeSetupData(items, 0)
 	var efiMap []byte
 	if c.inherited.efi != nil {

@@ -43,13 +43,9 @@ func FindKernels(cacheDir string) ([]Kernel, error) {
 // FindKernel gives the newest kernel of a line ("6.1", "6.12") in the repository's cache, which `make setup` fills. The
 // environment variable KUP_KERNELS names another cache folder.
 func FindKernel(line string) (Kernel, error) {
-	dir := os.Getenv("KUP_KERNELS")
-	if dir == "" {
-		root, err := repository()
-		if err != nil {
-			return Kernel{}, err
-		}
-		dir = filepath.Join(root, ".cache", "kernels")
+	dir, err := cache("KUP_KERNELS", "kernels")
+	if err != nil {
+		return Kernel{}, err
 	}
 	kernels, err := FindKernels(dir)
 	if err != nil {
@@ -61,6 +57,28 @@ func FindKernel(line string) (Kernel, error) {
 		}
 	}
 	return Kernel{}, fmt.Errorf("%w: no Linux %s in %s; run `make setup` to fetch it", ErrNoKernel, line, dir)
+}
+
+// FindHeaders gives the folder to build modules for a kernel with: what `make setup` has unpacked, or the environment variable KUP_HEADERS names.
+func FindHeaders(k Kernel) (string, error) {
+	dir, err := cache("KUP_HEADERS", "headers")
+	if err != nil {
+		return "", err
+	}
+	headers := filepath.Join(dir, k.Release, "usr", "src", "linux-headers-"+k.Release)
+	if _, err := os.Stat(filepath.Join(headers, "Makefile")); err != nil {
+		return "", fmt.Errorf("%w: no headers of Linux %s: %w; run `make setup` to fetch them", ErrNoKernel, k.Release, err)
+	}
+	return headers, nil
+}
+
+// cache is the folder that an environment variable names, or one in the repository's cache.
+func cache(variable, name string) (string, error) {
+	if dir := os.Getenv(variable); dir != "" {
+		return dir, nil
+	}
+	root, err := repository()
+	return filepath.Join(root, ".cache", name), err
 }
 
 // repository is the folder of this module's go.mod, from the working directory upwards.
