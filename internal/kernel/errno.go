@@ -26,6 +26,7 @@ const (
 	EBUSY  = unix.EBUSY
 	EEXIST = unix.EEXIST
 	ENODEV = unix.ENODEV
+	ENXIO  = unix.ENXIO
 	EINVAL = unix.EINVAL
 	ENOTTY = unix.ENOTTY
 	ENOSPC = unix.ENOSPC

@@ -1,0 +1,134 @@
+package frames_test
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kup-project/kup/internal/kmod"
+	"github.com/kup-project/kup/internal/vm"
+	"github.com/kup-project/kup/internal/vm/vmtest"
+)
+
+// guest has testdata/binder and testdata/tenant.c inside, and the boot files and the module of both kernels.
+type guest struct {
+	*vm.Guest
+	kernel, initrd map[string]string // paths in the guest, by line
+	boots          int
+}
+
+func startGuest(t *testing.T, line string) *guest {
+	t.Helper()
+	g := &guest{kernel: map[string]string{}, initrd: map[string]string{}, boots: 1}
+	root := vm.Initramfs{
+		Init:  vmtest.Build(t, "./cmd/guest-init"),
+		Files: map[string]string{"/bin/binder": vmtest.Build(t, "./internal/frames/testdata/binder"), "/bin/tenant": buildTenant(t)},
+	}
+	disk := t.TempDir()
+	var first vm.Initramfs
+	for _, l := range []string{"6.1", "6.12"} {
+		root.Kernel = vmtest.Kernel(t, l)
+		root.Files["/lib/kup-frames.ko"] = buildModule(t, root.Kernel)
+		var err error
+		if g.kernel[l], g.initrd[l], err = vm.WriteBootFiles(disk, root); err != nil {
+			t.Fatal(err)
+		}
+		if l == line {
+			first = root
+		}
+	}
+	g.Guest = vmtest.Start(t, vm.Config{
+		Kernel: first.Kernel, Initramfs: vmtest.Initramfs(t, first), Disk: vmtest.Disk(t, 512, disk), MemoryMB: 1536,
+	})
+	return g
+}
+
+func buildTenant(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "tenant")
+	cmd := exec.CommandContext(t.Context(), "gcc", "-static", "-O1", "-pthread", "-I", "../../module/kup-frames", "-o", out, "testdata/tenant.c")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v: %s", err, text)
+	}
+	return out
+}
+
+func buildModule(t *testing.T, k vm.Kernel) string {
+	t.Helper()
+	headers, err := vm.FindHeaders(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "kup-frames.ko")
+	report, err := kmod.Build(t.Context(), kmod.Options{Release: k.Release, Image: k.Image, Headers: headers, Out: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("module: %+v", *report)
+	return out
+}
+
+// sh runs a shell command in the guest that must succeed.
+func (g *guest) sh(t *testing.T, command string) string {
+	t.Helper()
+	out, err := g.Output(t.Context(), "sh", "-c", command)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// jump leaves frames to the next kernel.
+func (g *guest) jump(t *testing.T, line string) {
+	t.Helper()
+	if r, err := g.Run(t.Context(), "binder", "leave", "140", g.kernel[line], g.initrd[line]); !errors.Is(err, vm.ErrRebooted) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	g.boots++
+	boot, err := g.WaitBoot(t.Context(), g.boots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if boot.Release != vmtest.Kernel(t, line).Release || boot.Trouble != "" {
+		t.Fatalf("boot: %+v", boot)
+	}
+}
+
+func (g *guest) memTotal(t *testing.T) (kb int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(g.sh(t, "grep MemTotal /proc/meminfo"), "MemTotal: %d kB", &kb); err != nil {
+		t.Fatal(err)
+	}
+	return kb
+}
+
+// complaints are what the kernel has said that it should not have to.
+const complaints = "dmesg | grep -E 'BUG|WARNING|Bad page|Bad rss|Call Trace|Oops'; true"
+
+// TestFramesOutliveTheKernel leaves page frames to the next kernel, from each to each, and lives in them.
+func TestFramesOutliveTheKernel(t *testing.T) {
+	g := startGuest(t, "6.1")
+	for _, line := range []string{"6.12", "6.12", "6.1", "6.1"} {
+		before := g.memTotal(t)
+		g.jump(t, line)
+		reserved := g.memTotal(t)
+		// Swap, to be able to swap out.
+		g.sh(t, "insmod /lib/kup-frames.ko && dd if=/dev/zero of=/data/swap bs=1M count=256 2>/dev/null && mkswap /data/swap && swapon /data/swap")
+		t.Log(g.sh(t, "binder take"))
+		g.sh(t, "swapoff /data/swap && rm /data/swap && rmmod kup_frames")
+		after := g.memTotal(t)
+		if after < before-before/50 {
+			t.Errorf("%s: %d kB of memory before, %d with frames reserved, %d now", line, before, reserved, after)
+		}
+		t.Logf("%s: MemTotal %d -> %d -> %d kB", line, before, reserved, after)
+		// All of it can be used.
+		g.sh(t, fmt.Sprintf("mkdir /tmp/fill && mount -t tmpfs -o size=%dk tmpfs /tmp/fill && dd if=/dev/urandom of=/tmp/seed bs=1M count=8 2>/dev/null && "+
+			"for i in $(seq %d); do cat /tmp/seed >>/tmp/fill/all; done; umount /tmp/fill; rm -r /tmp/fill", after, after/1024/8*3/4))
+		if text := strings.TrimSpace(g.sh(t, complaints)); text != "" {
+			t.Errorf("%s: the kernel complains:\n%s", line, text)
+		}
+	}
+}

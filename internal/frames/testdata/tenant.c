@@ -1,0 +1,263 @@
+// Tenant lives in page frames that have come from the kernel before: tenant FRAMES SPARE. The file FRAMES has the physical address of the frame for each
+// of its pages, SPARE those of some that are for it to bind itself. It prints "at ADDRESS PAGES SHARED FILE FULL" and reads lines:
+//
+//	verify           all frames are where they should be, with the contents that they came with
+//	write            writes to all pages, which stay where they are
+//	check            looks whether the contents are still right
+//	live             forks, forgets, is swapped out, collapses, and looks whether it has the memory that it should have
+//	watch            binds pages when they are touched, by a userfaultfd of its own
+//	end
+//
+// It answers "ok", or says what is wrong and ends with 1.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kup_frames_uapi.h"
+
+enum { PAGE = 4096, WORDS = PAGE / 8, HUGE = 2 << 20 };
+
+static uint64_t *frames, *spare;
+static size_t pages, spares;
+static char *mem;
+static int pagemap;
+
+static void fail(const char *what, size_t page, uint64_t got, uint64_t want)
+{
+	printf("%s, page %zu: %#lx instead of %#lx: %s\n", what, page, (long)got, (long)want, strerror(errno));
+	fflush(stdout);
+	_exit(1);
+}
+
+static void must(int ok, const char *what)
+{
+	if (!ok)
+		fail(what, 0, 0, 0);
+}
+
+// word is number i of the words that the kernel before has written into a frame.
+static uint64_t word(uint64_t frame, uint64_t i) { return (frame + i) * 0x9e3779b97f4a7c15; }
+
+static uint64_t *read_list(const char *path, size_t *n)
+{
+	int fd = open(path, O_RDONLY);
+	struct stat s;
+	must(fd >= 0 && fstat(fd, &s) == 0, path);
+	uint64_t *list = malloc(s.st_size + 1);
+	must(read(fd, list, s.st_size) == s.st_size, path);
+	*n = s.st_size / sizeof(*list);
+	close(fd);
+	return list;
+}
+
+static uint64_t frame_of(const char *address)
+{
+	uint64_t entry;
+	must(pread(pagemap, &entry, 8, (uintptr_t)address / PAGE * 8) == 8, "pagemap");
+	return entry >> 63 ? (entry & ((1ull << 55) - 1)) * PAGE : 0;
+}
+
+static void check_contents(const char *when, size_t page, uint64_t want)
+{
+	uint64_t *p = (uint64_t *)(mem + page * PAGE);
+	for (size_t i = 0; i < WORDS; i++)
+		if (p[i] != word(want, i))
+			fail(when, page, p[i], word(want, i));
+}
+
+static void check_all(const char *when)
+{
+	for (size_t i = 0; i < pages; i++)
+		check_contents(when, i, frames[i]);
+}
+
+static void verify(void)
+{
+	for (size_t i = 0; i < pages; i++)
+		if (frame_of(mem + i * PAGE) != frames[i])
+			fail("another frame", i, frame_of(mem + i * PAGE), frames[i]);
+	check_all("contents");
+}
+
+static void write_all(uint64_t change)
+{
+	for (size_t i = 0; i < pages; i++) {
+		uint64_t *p = (uint64_t *)(mem + i * PAGE);
+		frames[i] ^= change;
+		for (size_t w = 0; w < WORDS; w++)
+			p[w] = word(frames[i], w);
+	}
+}
+
+// Writing makes no copies.
+static void write_in_place(void)
+{
+	write_all(1);
+	for (size_t i = 0; i < pages; i++)
+		if (frame_of(mem + i * PAGE) != (frames[i] ^ 1))
+			fail("not written in place", i, frame_of(mem + i * PAGE), frames[i] ^ 1);
+	check_all("written");
+}
+
+// Both sides of a fork have the old contents, and write over them without the other's seeing it.
+static void fork_and_write(void)
+{
+	pid_t child = fork();
+	must(child >= 0, "fork");
+	if (child == 0) {
+		check_all("in the child");
+		write_all(2);
+		check_all("written in the child");
+		_exit(0);
+	}
+	int status;
+	must(waitpid(child, &status, 0) == child, "waitpid");
+	must(status == 0, "the child");
+	check_all("after the child has written");
+	write_all(4);
+	check_all("written after the fork");
+}
+
+static void forget(size_t from, size_t n)
+{
+	must(madvise(mem + from * PAGE, n * PAGE, MADV_DONTNEED) == 0, "MADV_DONTNEED");
+	for (size_t i = from; i < from + n; i++) {
+		uint64_t *p = (uint64_t *)(mem + i * PAGE);
+		for (size_t w = 0; w < WORDS; w++)
+			if (p[w])
+				fail("forgotten memory", i, p[w], 0);
+		for (size_t w = 0; w < WORDS; w++)
+			p[w] = word(frames[i], w);
+	}
+}
+
+static void live(void)
+{
+	fork_and_write();
+	forget(pages / 3, pages / 3);
+	check_all("after MADV_DONTNEED");
+	if (madvise(mem, pages * PAGE, 21 /* MADV_PAGEOUT */) != 0)
+		fail("MADV_PAGEOUT", 0, 0, 0);
+	check_all("after MADV_PAGEOUT");
+	write_all(16); // what is only read is not collapsed
+	if (madvise(mem, pages * PAGE, 25 /* MADV_COLLAPSE */) != 0)
+		printf("note: MADV_COLLAPSE: %s\n", strerror(errno));
+	check_all("after MADV_COLLAPSE");
+	must(mprotect(mem, pages * PAGE, PROT_READ) == 0, "mprotect");
+	check_all("read only");
+	must(mprotect(mem, pages * PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
+	char *to = mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(mremap(mem, pages * PAGE, pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to, "mremap");
+	mem = to;
+	write_all(8);
+	check_all("after mremap");
+}
+
+static int bind_one(int device, int uffd, char *address, uint64_t frame)
+{
+	struct kup_frames_run run = { (uintptr_t)address, frame, PAGE };
+	struct kup_frames_bind bind = { .fd = uffd, .flags = KUP_FRAMES_UFFD, .runs = (uintptr_t)&run, .count = 1 };
+	return ioctl(device, KUP_FRAMES_BIND, &bind) == 0 ? 0 : errno;
+}
+
+static void *touch(void *address)
+{
+	static uint64_t seen;
+	seen = *(volatile uint64_t *)address;
+	return &seen;
+}
+
+static void *drop(void *address) { return (void *)(intptr_t)madvise(address, PAGE, MADV_DONTNEED); }
+
+static struct uffd_msg await(int uffd)
+{
+	struct uffd_msg m;
+	must(read(uffd, &m, sizeof(m)) == sizeof(m), "read of the userfaultfd");
+	return m;
+}
+
+static void watch(void)
+{
+	int device = open("/dev/kup-frames", O_RDWR), uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE };
+	must(device >= 0 && uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0, "userfaultfd");
+	char *area = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register watched = { .range = { (uintptr_t)area, 2 * PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	must(ioctl(uffd, UFFDIO_REGISTER, &watched) == 0, "UFFDIO_REGISTER");
+
+	pthread_t t;
+	void *result;
+	pthread_create(&t, NULL, touch, area + PAGE);
+	struct uffd_msg m = await(uffd);
+	must(m.event == UFFD_EVENT_PAGEFAULT && m.arg.pagefault.address == (uintptr_t)area + PAGE, "fault");
+	must(bind_one(device, uffd, area + 2 * PAGE, spare[0]) == ENOENT, "a mapping that is not watched");
+	must(bind_one(device, uffd, area + PAGE, spare[0]) == 0, "binding");
+	struct uffdio_range woken = { (uintptr_t)area + PAGE, PAGE };
+	must(ioctl(uffd, UFFDIO_WAKE, &woken) == 0, "UFFDIO_WAKE");
+	pthread_join(t, &result);
+	must(*(uint64_t *)result == word(spare[0], 0), "what was touched");
+	must(bind_one(device, uffd, area + PAGE, spare[1]) == EEXIST, "a page that is there");
+
+	pthread_create(&t, NULL, drop, area);
+	while (bind_one(device, uffd, area + 2 * PAGE, spare[1]) != EAGAIN) // until the event waits
+		usleep(1000);
+	must(bind_one(device, uffd, area, spare[1]) == EAGAIN, "an event that was not read");
+	must(await(uffd).event == UFFD_EVENT_REMOVE, "the event");
+	pthread_join(t, &result);
+	must(result == NULL, "MADV_DONTNEED");
+	must(bind_one(device, uffd, area, spare[1]) == 0, "binding after the event");
+	must(*(uint64_t *)area == word(spare[1], 0), "what was bound after the event");
+	close(uffd);
+	close(device);
+}
+
+int main(int argc, char **argv)
+{
+	must(argc == 3, "usage");
+	frames = read_list(argv[1], &pages);
+	spare = read_list(argv[2], &spares);
+	pagemap = open("/proc/self/pagemap", O_RDONLY);
+	must(pagemap >= 0, "pagemap");
+	// At an odd place, and with room for huge pages.
+	mem = mmap((char *)0x200000000000 + 3 * PAGE, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *file = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, open(argv[1], O_RDONLY), 0);
+	char *full = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(mem != MAP_FAILED && shared != MAP_FAILED && file != MAP_FAILED && full != MAP_FAILED, "mmap");
+	full[0] = 1;
+	printf("at %lu %zu %lu %lu %lu\n", (long)mem, pages, (long)shared, (long)file, (long)full);
+	fflush(stdout);
+
+	char line[64];
+	while (fgets(line, sizeof(line), stdin)) {
+		if (!strcmp(line, "end\n"))
+			return 0;
+		if (!strcmp(line, "verify\n"))
+			verify();
+		else if (!strcmp(line, "write\n"))
+			write_in_place();
+		else if (!strcmp(line, "check\n"))
+			check_all("looked at again");
+		else if (!strcmp(line, "live\n"))
+			live();
+		else if (!strcmp(line, "watch\n"))
+			watch();
+		else
+			fail(line, 0, 0, 0);
+		printf("ok\n");
+		fflush(stdout);
+	}
+	return 1;
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Page frames that the kernel before has left to us, and which of them are still to be had.
+ *
+ * Ranges are only added, never taken away, so that they can be looked at without a lock. A frame is claimed by whoever clears its bit.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/bitmap.h>
+#include <linux/io.h>
+#include <linux/memory_hotplug.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/rculist.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <asm/setup.h>
+
+#include "kup_frames.h"
+
+struct preserved {
+	struct list_head node;
+	unsigned long first;		/* pfn */
+	unsigned long pages;
+	atomic_long_t left;		/* neither bound nor freed; the module cannot be unloaded before that is 0 */
+	unsigned long *unclaimed;	/* a bit for each page */
+};
+
+static LIST_HEAD(ranges);
+static DEFINE_MUTEX(adding);
+
+/* holds_range tells whether an entry of setup_data reserves a range for us. */
+static bool holds_range(const struct setup_data *entry, u64 start, u64 length)
+{
+	const struct setup_indirect *indirect = (const void *)entry->data;
+
+	return entry->type == SETUP_INDIRECT && entry->len >= sizeof(*indirect) && indirect->type == KUP_FRAMES_SETUP_TYPE &&
+	       start >= indirect->addr && length <= indirect->len && start - indirect->addr <= indirect->len - length;
+}
+
+/* check_reserved makes sure that the kernel has reserved a range, all its life, for us and nobody else. */
+static int check_reserved(u64 start, u64 length)
+{
+	u64 at = kup_boot_params->hdr.setup_data;
+
+	while (at) {
+		struct setup_data *entry = memremap(at, sizeof(*entry) + sizeof(struct setup_indirect), MEMREMAP_WB);
+		bool held;
+
+		if (!entry)
+			return -ENOMEM;
+		held = holds_range(entry, start, length);
+		at = entry->next;
+		memunmap(entry);
+		if (held)
+			return 0;
+	}
+	return -ENXIO;
+}
+
+/* untouched tells whether a page is as the boot has left it. */
+static bool untouched(struct page *page)
+{
+	return PageReserved(page) && page_count(page) == 1 && !page_mapped(page) && !page->mapping && !PageLRU(page) && !PageHWPoison(page);
+}
+
+static int check_pages(const struct preserved *r)
+{
+	unsigned long pfn;
+
+	for (pfn = r->first; pfn < r->first + r->pages; pfn++) {
+		struct page *page = pfn_to_online_page(pfn);
+
+		if (!page || !untouched(page))
+			return -EBUSY;
+		if (pfn % 4096 == 0)
+			cond_resched();
+	}
+	return 0;
+}
+
+static bool overlaps(const struct preserved *r)
+{
+	struct preserved *other;
+
+	list_for_each_entry(other, &ranges, node)
+		if (r->first < other->first + other->pages && other->first < r->first + r->pages)
+			return true;
+	return false;
+}
+
+static int check(const struct preserved *r)
+{
+	int err = check_reserved(PFN_PHYS(r->first), PFN_PHYS(r->pages));
+
+	if (err)
+		return err;
+	if (overlaps(r))
+		return -EEXIST;
+	return check_pages(r);
+}
+
+/* publish makes a range that was checked known to everybody. */
+static int publish(struct preserved *r)
+{
+	r->unclaimed = kvcalloc(BITS_TO_LONGS(r->pages), sizeof(long), GFP_KERNEL);
+	if (!r->unclaimed)
+		return -ENOMEM;
+	bitmap_fill(r->unclaimed, r->pages);
+	atomic_long_set(&r->left, r->pages);
+	__module_get(THIS_MODULE);
+	list_add_tail_rcu(&r->node, &ranges);
+	return 0;
+}
+
+/* preserved_add is KUP_FRAMES_PRESERVE. */
+int preserved_add(u64 start, u64 length)
+{
+	struct preserved *r;
+	u64 end;
+	int err;
+
+	if (!length || !PAGE_ALIGNED(start) || !PAGE_ALIGNED(length) || check_add_overflow(start, length, &end))
+		return -EINVAL;
+	r = kzalloc(sizeof(*r), GFP_KERNEL);
+	if (!r)
+		return -ENOMEM;
+	r->first = PHYS_PFN(start);
+	r->pages = PHYS_PFN(length);
+	mutex_lock(&adding);
+	err = check(r);
+	if (!err)
+		err = publish(r);
+	mutex_unlock(&adding);
+	if (err)
+		kfree(r);
+	return err;
+}
+
+bool preserved_has(const struct preserved *r, unsigned long pfn)
+{
+	return pfn >= r->first && pfn - r->first < r->pages;
+}
+
+/* preserved_find returns the range that a frame is in, or NULL. */
+struct preserved *preserved_find(unsigned long pfn)
+{
+	struct preserved *r;
+
+	list_for_each_entry_lockless(r, &ranges, node)
+		if (preserved_has(r, pfn))
+			return r;
+	return NULL;
+}
+
+/*
+ * preserved_claim makes a frame the caller's, who says in the end that he took it, or gives it up. EBUSY: it is somebody else's; EIO: its memory is damaged, or
+ * somebody holds it who should not, and so it is nobody's any more.
+ */
+int preserved_claim(struct preserved *r, unsigned long pfn)
+{
+	if (!test_and_clear_bit(pfn - r->first, r->unclaimed))
+		return -EBUSY;
+	if (untouched(pfn_to_page(pfn)))
+		return 0;
+	pr_warn_once("page frame %#lx has been touched\n", pfn);
+	preserved_took(r);
+	return -EIO;
+}
+
+void preserved_unclaim(struct preserved *r, unsigned long pfn)
+{
+	smp_mb__before_atomic();
+	set_bit(pfn - r->first, r->unclaimed);
+}
+
+/* preserved_took: a frame that was claimed is an ordinary one now. */
+void preserved_took(struct preserved *r)
+{
+	if (atomic_long_dec_and_test(&r->left))
+		module_put(THIS_MODULE);
+}
+
+/* free_within frees the unclaimed frames of [first, end), which is in r. */
+static int free_within(struct preserved *r, unsigned long first, unsigned long end, u64 *freed)
+{
+	unsigned long at = first - r->first;
+
+	for (;; at++) {
+		at = find_next_bit(r->unclaimed, end - r->first, at);
+		if (at >= end - r->first)
+			return 0;
+		if (preserved_claim(r, r->first + at))
+			continue;
+		free_reserved_page(pfn_to_page(r->first + at));
+		preserved_took(r);
+		if (++*freed % 1024)
+			continue;
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+}
+
+/* preserved_free is KUP_FRAMES_FREE. */
+int preserved_free(u64 start, u64 length, u64 *freed)
+{
+	unsigned long first = PHYS_PFN(start), end;
+	struct preserved *r;
+	u64 last;
+
+	if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(length) || check_add_overflow(start, length, &last))
+		return -EINVAL;
+	end = PHYS_PFN(last);
+	list_for_each_entry_lockless(r, &ranges, node) {
+		unsigned long from = max(first, r->first), to = min(end, r->first + r->pages);
+		int err;
+
+		if (from >= to)
+			continue;
+		err = free_within(r, from, to, freed);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* preserved_settle makes the kernel count anew how much memory it has and should keep free, as when memory was brought online. */
+void preserved_settle(void)
+{
+#ifdef CONFIG_MEMORY_HOTPLUG
+	static_call(kup_init_per_zone_wmark_min)();
+#endif
+}
+
+/* preserved_forget frees the list, not the frames, when the module is unloaded. */
+void preserved_forget(void)
+{
+	struct preserved *r, *next;
+
+	list_for_each_entry_safe(r, next, &ranges, node) {
+		kvfree(r->unclaimed);
+		kfree(r);
+	}
+}
