@@ -97,7 +97,7 @@ Exit codes:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		c.run(), c.checkpoint(), c.restore(), c.ps(), c.inspect(), c.verify(), c.rm(),
-		c.update(), c.boot(), c.check(), c.version(), c.docs(), c.pageServer(),
+		c.update(), c.boot(), c.check(), c.module(), c.version(), c.docs(), c.pageServer(),
 	)
 	return root
 }
