@@ -33,6 +33,6 @@ lint:
 	@command -v golangci-lint >/dev/null || { echo "lint: golangci-lint is not installed" >&2; exit 1; }
 	golangci-lint run ./...
 
-# The kernels in .cache stay: they are downloads. Remove the folder by hand to have them fetched anew.
+# The kernels and headers in .cache stay: they are downloads. Remove the folder by hand to have them fetched anew.
 clean:
 	rm -rf kup demo-out

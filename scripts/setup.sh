@@ -1,11 +1,12 @@
 #!/bin/bash
 # Makes a fresh Debian 12 ready to build, test and demonstrate kup: packages by apt, and two kernels
-# that are downloaded and unpacked, but not installed, into .cache/kernels/. Run as root.
+# with their headers that are downloaded and unpacked, but not installed, into .cache/kernels/ and .cache/headers/. Run as root.
 # Does nothing, and needs no network, when everything is there already.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 kernel_cache=$PWD/.cache/kernels
+header_cache=$PWD/.cache/headers
 go_wanted=1.26
 
 # One line per package: a file that proves it is there, and the package that brings it.
@@ -18,6 +19,7 @@ needs='
 /usr/bin/redis-cli            redis-tools
 /usr/bin/busybox              busybox-static
 /usr/bin/gcc                  gcc
+/usr/bin/x86_64-linux-gnu-gcc-12 gcc-12
 /usr/include/stdio.h          libc6-dev
 /usr/lib/x86_64-linux-gnu/libc.a libc6-dev
 /usr/sbin/ip                  iproute2
@@ -126,10 +128,48 @@ fetch_kernels() {
     done <<<"$kernels"
 }
 
+# packages_of PACKAGE: a package of headers and those that it needs of the same kernel: common ones, and the programs of the build.
+packages_of() {
+    echo "$1"
+    apt-cache show --no-all-versions "$1" | sed -n 's/^Depends: //p' | tr ',|' '\n\n' | sed 's/^ *//; s/ .*//' | grep -E '^linux-(headers|kbuild)-'
+}
+
+# unpack_headers RELEASE: download the headers of one kernel and unpack them to .cache/headers/RELEASE, atomically.
+unpack_headers() {
+    local release=$1 tmp package packages
+    packages=$(packages_of "linux-headers-$release") || return 1
+    tmp=$(mktemp -d "$header_cache/.unpack.XXXXXX")
+    chmod 755 "$tmp"
+    # shellcheck disable=SC2086 # They are several.
+    if ! (cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root $packages); then
+        rm -rf "$tmp"
+        return 1
+    fi
+    for package in "$tmp"/*.deb; do dpkg -x "$package" "$tmp/root"; done
+    # They expect to be in /usr/src.
+    sed -i 's|^include /usr/src/|include $(dir $(lastword $(MAKEFILE_LIST)))../|' "$tmp/root/usr/src/linux-headers-$release/Makefile"
+    mv "$tmp/root" "$header_cache/$release"
+    rm -rf "$tmp"
+}
+
+fetch_headers() {
+    local dir release
+    mkdir -p "$header_cache"
+    for dir in "$kernel_cache"/[0-9]*; do
+        release=${dir##*/}
+        [ -e "$header_cache/$release/usr/src/linux-headers-$release/Makefile" ] && continue
+        refresh_lists
+        say "kernel $release: downloading and unpacking its headers"
+        unpack_headers "$release" ||
+            die "the headers of kernel $release could not be downloaded; if they are gone from the archive, remove $dir to have a newer kernel fetched"
+    done
+}
+
 [ "$(id -u)" = 0 ] || die "must run as root: installs packages, and the guests need namespaces and tap devices"
 . /etc/os-release
 [ "${ID:-} ${VERSION_ID:-}" = "debian 12" ] || say "this is ${PRETTY_NAME:-an unknown system}, not Debian 12; trying anyway"
 check_go
 install_packages
 fetch_kernels
+fetch_headers
 say "ready: $(cd "$kernel_cache" && echo [0-9]*), $(go env GOVERSION)"
