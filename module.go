@@ -40,6 +40,9 @@ func BuildModule(ctx context.Context, o ModuleOptions) (*ModuleReport, error) {
 	return kmod.Build(ctx, kmod.Options{Release: release, Image: image, Headers: o.Headers, Out: o.Out})
 }
 
+// WriteModuleSource writes the source of the module into a folder, for those who build it by other means: it has a dkms.conf.
+func WriteModuleSource(dir string) error { return kmod.WriteSource(dir) }
+
 // findKernel returns the image and the release of the kernel that a user names by either.
 func findKernel(name string) (image, release string, err error) {
 	if strings.Contains(name, "/") || exists(name) {

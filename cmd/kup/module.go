@@ -18,7 +18,7 @@ in the new kernel. It is optional, and small; it must be built for each kernel b
 		Args: c.noSuchVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	m.AddCommand(c.moduleBuild())
+	m.AddCommand(c.moduleBuild(), c.moduleSource())
 	return m
 }
 
@@ -51,6 +51,23 @@ when it is loaded; -v tells what was checked. A kernel that takes signed modules
 	flags.StringVar(&o.Headers, "headers", "", "folder of its headers (default /lib/modules/RELEASE/build, or /usr/src/linux-headers-RELEASE)")
 	flags.StringVar(&o.Out, "out", "", "path of the module (default kup-frames-RELEASE.ko)")
 	return build
+}
+
+func (c *command) moduleSource() *cobra.Command {
+	return &cobra.Command{
+		Use:   "source DIR",
+		Short: "Write the source of kup's kernel module into a directory",
+		Long: `source writes what "kup module build" builds, for DKMS and other ways to build modules. The directory is made if it is missing; files that
+are there are not overwritten.`,
+		Example: `  kup module source /usr/src/kup-frames-1 && dkms install kup-frames/1`,
+		Args:    takes(1, 1, "a directory"),
+		RunE: c.verb(func(_ *cobra.Command, args []string) error {
+			if err := kup.WriteModuleSource(args[0]); err != nil {
+				return err
+			}
+			return c.print(map[string]string{"source": args[0]}, func(io.Writer) error { return nil })
+		}),
+	}
 }
 
 func (c *command) printModule(w io.Writer, r *kup.ModuleReport) error {

@@ -33,7 +33,7 @@ func Build(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if err := writeSource(dir); err != nil {
+	if err := WriteSource(dir); err != nil {
 		return nil, err
 	}
 	if err := compile(ctx, o.Headers, dir); err != nil {
@@ -63,8 +63,8 @@ func checkHeaders(dir string) error {
 	return nil
 }
 
-// writeSource writes the module's source into a folder.
-func writeSource(dir string) error {
+// WriteSource writes the module's source into a folder, which may be there. No file is overwritten.
+func WriteSource(dir string) error {
 	source, err := fs.Sub(module.Source, module.Name)
 	if err != nil {
 		return err

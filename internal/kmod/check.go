@@ -33,7 +33,7 @@ func check(o Options, built []byte) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Release: o.Release}
+	r := &Report{Release: o.Release, Checked: []string{}, Notes: []string{}}
 	if r.VerMagic, err = verMagic(file); err != nil {
 		return nil, err
 	}

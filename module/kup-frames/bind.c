@@ -85,6 +85,8 @@ static void close_target(struct target *t)
 /* lock_target keeps mappings from changing. EAGAIN: they are just being changed, and whoever reads the userfaultfd's events does not know yet. */
 static int lock_target(struct target *t)
 {
+	if (atomic_read(&t->mm->mm_users) == 1)
+		return -ESRCH; /* only we are left */
 	if (mmap_read_lock_killable(t->mm))
 		return -EINTR;
 	if (!t->uffd)

@@ -61,7 +61,10 @@ static int check_reserved(u64 start, u64 length)
 /* untouched tells whether a page is as the boot has left it. */
 static bool untouched(struct page *page)
 {
-	return PageReserved(page) && page_count(page) == 1 && !page_mapped(page) && !page->mapping && !PageLRU(page) && !PageHWPoison(page);
+	struct folio *folio = page_folio(page);
+
+	return PageReserved(page) && !PageHWPoison(page) && &folio->page == page && folio_ref_count(folio) == 1 && !folio->mapping &&
+	       !folio_test_lru(folio);
 }
 
 static int check_pages(const struct preserved *r)

@@ -6,6 +6,7 @@
 //	check            looks whether the contents are still right
 //	live             forks, forgets, is swapped out, collapses, and looks whether it has the memory that it should have
 //	watch            binds pages when they are touched, by a userfaultfd of its own
+//	interrupt        binds pages while signals come
 //	end
 //
 // It answers "ok", or says what is wrong and ends with 1.
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,6 +226,41 @@ static void watch(void)
 	close(device);
 }
 
+static void on_alarm(int signal) { (void)signal; }
+
+// Signals come while frames are bound, one run for each, last one first.
+static void interrupt(void)
+{
+	enum { FIRST = 16 };
+	size_t n = spares - FIRST, bound = 0, interrupted = 0;
+	struct kup_frames_run runs[n];
+	char *area = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int device = open("/dev/kup-frames", O_RDWR);
+	must(device >= 0 && area != MAP_FAILED, "device");
+	for (size_t i = 0; i < n; i++)
+		runs[i] = (struct kup_frames_run){ (uintptr_t)area + i * PAGE, spare[spares - 1 - i], PAGE };
+	struct kup_frames_bind bind = { .fd = syscall(SYS_pidfd_open, getpid(), 0), .runs = (uintptr_t)runs, .count = n };
+	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &often, NULL);
+	int err;
+	do {
+		err = ioctl(device, KUP_FRAMES_BIND, &bind) == 0 ? 0 : errno;
+		bound += bind.bound;
+		interrupted += err == EINTR;
+	} while (err == EINTR);
+	setitimer(ITIMER_REAL, &never, NULL);
+	must(err == 0, "binding");
+	if (bound != n || bind.run != n)
+		fail("bound", bind.run, bound, n);
+	for (size_t i = 0; i < n; i++)
+		if (*(uint64_t *)(area + i * PAGE + 8) != word(runs[i].start, 1) || frame_of(area + i * PAGE) != runs[i].start)
+			fail("after signals", i, *(uint64_t *)(area + i * PAGE + 8), word(runs[i].start, 1));
+	printf("note: interrupted %zu times\n", interrupted);
+	close(bind.fd);
+	close(device);
+}
+
 int main(int argc, char **argv)
 {
 	must(argc == 3, "usage");
@@ -254,6 +292,8 @@ int main(int argc, char **argv)
 			live();
 		else if (!strcmp(line, "watch\n"))
 			watch();
+		else if (!strcmp(line, "interrupt\n"))
+			interrupt();
 		else
 			fail(line, 0, 0, 0);
 		printf("ok\n");

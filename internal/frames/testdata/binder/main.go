@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kup-project/kup/internal/frames"
@@ -28,7 +29,7 @@ const (
 	state = "/data/binder.json"
 	page  = 4096
 
-	spares = 16 // frames that the tenant and the refusals get
+	spares = 2 * frames.Size / page // frames for the tenant to bind itself, and for the refusals
 )
 
 // left is what the next kernel must know.
@@ -153,6 +154,7 @@ func take() error {
 		{"contents can be read", t.read},
 		{"what cannot be bound is refused", t.refuse},
 		{"a full memory cgroup refuses", t.refuseFull},
+		{"one of several gets a frame", t.race},
 		{"frames are bound", t.bind},
 		{"bound frames are refused", t.refuseBound},
 		{"the tenant has its memory", func() error { return t.tenant.ask("verify") }},
@@ -161,6 +163,7 @@ func take() error {
 		{"offlining leaves it", t.offline},
 		{"the tenant lives", func() error { return t.tenant.ask("live") }},
 		{"faults are served", func() error { return t.tenant.ask("watch") }},
+		{"signals come in between", func() error { return t.tenant.ask("interrupt") }},
 		{"the rest is freed", t.free},
 		{"nothing is left", t.refuseFreed},
 		{"the tenant ends", t.end},
@@ -190,7 +193,7 @@ const group = "/sys/fs/cgroup/tenant"
 
 // start starts the tenant in a memory cgroup of its own.
 func (t *taker) start() error {
-	if err := errors.Join(writeWords("/data/frames", t.pages), writeWords("/data/spare", t.spare[:4])); err != nil {
+	if err := errors.Join(writeWords("/data/frames", t.pages), writeWords("/data/spare", t.spare)); err != nil {
 		return err
 	}
 	if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory"), 0); err != nil {
@@ -359,6 +362,37 @@ func (t *taker) bind() error {
 	return nil
 }
 
+// race has several bind the same pages at once.
+func (t *taker) race() error {
+	const racers, pages = 4, 512
+	var bound atomic.Uint64
+	failed := make(chan error, racers)
+	for range racers {
+		go func() {
+			for i := range uint64(pages) {
+				err := t.bindOne(t.tenant.at+i*page, t.pages[i])
+				if err == nil {
+					bound.Add(1)
+				} else if !errors.Is(err, kernel.EBUSY) && !errors.Is(err, kernel.EEXIST) {
+					failed <- err
+					return
+				}
+			}
+			failed <- nil
+		}()
+	}
+	var all []error
+	for range racers {
+		all = append(all, <-failed)
+	}
+	if bound.Load() != pages {
+		all = append(all, fmt.Errorf("%d pages were bound %d times", pages, bound.Load()))
+	}
+	t.pages = t.pages[pages:]
+	t.tenant.at += pages * page
+	return errors.Join(all...)
+}
+
 func (t *taker) refuseBound() error {
 	last := t.tenant.at + uint64(len(t.pages)-1)*page
 	err := expect("a page that is there", t.bindOne(last, t.spare[4]), kernel.EEXIST)
@@ -376,36 +410,48 @@ func (t *taker) compact() error {
 
 // offline takes memory blocks offline, which moves the pages in them, and brings them back.
 func (t *taker) offline() error {
-	const dir = "/sys/devices/system/memory/"
-	var size uint64
-	text, err := os.ReadFile(dir + "block_size_bytes")
+	text, err := os.ReadFile(memory + "block_size_bytes")
 	if err != nil {
 		return err
 	}
+	var size uint64
 	if _, err := fmt.Sscanf(string(text), "%x", &size); err != nil {
 		return err
 	}
-	// What is reserved cannot be moved.
-	if _, err := t.binder.Free(kexec.Ranges{{Start: t.spare[8], End: t.Blocks[0].End}}); err != nil {
+	// What is reserved cannot be moved; the spare frames are needed yet.
+	rest := t.Blocks
+	for _, f := range t.Frames[:2] {
+		rest = rest.Minus(kexec.Range{Start: f, End: f + frames.Size})
+	}
+	if _, err := t.binder.Free(rest); err != nil {
 		return err
 	}
 	moved := 0
-	for at := (t.spare[8] + size - 1) &^ (size - 1); at < t.Blocks[0].End; at += size {
-		path := fmt.Sprintf("%smemory%d/state", dir, at/size)
-		if err := os.WriteFile(path, []byte("offline"), 0); err != nil {
-			fmt.Printf("note: %v\n", err)
-			continue
-		}
-		moved++
-		if err := t.tenant.ask("check"); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte("online_movable"), 0); err != nil {
-			return err
+	for _, r := range rest {
+		for at := (r.Start + size - 1) &^ (size - 1); at+size <= r.End; at += size {
+			ok, err := t.offlineBlock(at / size)
+			if err != nil {
+				return err
+			}
+			if ok {
+				moved++
+			}
 		}
 	}
 	fmt.Printf("%d blocks were offline\n", moved)
 	return t.tenant.ask("check")
+}
+
+const memory = "/sys/devices/system/memory/"
+
+// offlineBlock tells whether that was possible: the kernel may have put something there that cannot be moved.
+func (t *taker) offlineBlock(number uint64) (bool, error) {
+	path := fmt.Sprintf("%smemory%d/state", memory, number)
+	if err := os.WriteFile(path, []byte("offline"), 0); err != nil {
+		fmt.Printf("note: %v\n", err)
+		return false, nil
+	}
+	return true, errors.Join(t.tenant.ask("check"), os.WriteFile(path, []byte("online_movable"), 0))
 }
 
 func (t *taker) free() error {
