@@ -23,15 +23,13 @@ type guest struct {
 func startGuest(t *testing.T, line string) *guest {
 	t.Helper()
 	g := &guest{kernel: map[string]string{}, initrd: map[string]string{}, boots: 1}
-	root := vm.Initramfs{
-		Init:  vmtest.Build(t, "./cmd/guest-init"),
-		Files: map[string]string{"/bin/binder": vmtest.Build(t, "./internal/frames/testdata/binder"), "/bin/tenant": buildTenant(t)},
-	}
+	root := vm.Initramfs{Init: vmtest.Build(t, "./cmd/guest-init")}
+	binder, tenant := vmtest.Build(t, "./internal/frames/testdata/binder"), buildTenant(t)
 	disk := t.TempDir()
 	var first vm.Initramfs
 	for _, l := range []string{"6.1", "6.12"} {
 		root.Kernel = vmtest.Kernel(t, l)
-		root.Files["/lib/kup-frames.ko"] = buildModule(t, root.Kernel)
+		root.Files = map[string]string{"/bin/binder": binder, "/bin/tenant": tenant, "/lib/kup-frames.ko": buildModule(t, root.Kernel)}
 		var err error
 		if g.kernel[l], g.initrd[l], err = vm.WriteBootFiles(disk, root); err != nil {
 			t.Fatal(err)
