@@ -242,7 +242,7 @@ static int bind_page(struct cursor *c, struct target *t, unsigned long address, 
 	if (err)
 		preserved_unclaim(c->range, pfn);
 	else
-		preserved_took(c->range);
+		preserved_took(c->range, 1);
 	return err;
 }
 

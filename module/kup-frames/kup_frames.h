@@ -55,7 +55,7 @@ struct preserved *preserved_find(unsigned long pfn);
 bool preserved_has(const struct preserved *r, unsigned long pfn);
 int preserved_claim(struct preserved *r, unsigned long pfn);
 void preserved_unclaim(struct preserved *r, unsigned long pfn);
-void preserved_took(struct preserved *r);
+void preserved_took(struct preserved *r, unsigned long n);
 int preserved_free(u64 start, u64 length, u64 *freed);
 void preserved_settle(void);
 void preserved_forget(void);

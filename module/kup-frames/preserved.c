@@ -167,7 +167,7 @@ int preserved_claim(struct preserved *r, unsigned long pfn)
 	if (untouched(pfn_to_page(pfn)))
 		return 0;
 	pr_warn_once("page frame %#lx has been touched\n", pfn);
-	preserved_took(r);
+	preserved_took(r, 1);
 	return -EIO;
 }
 
@@ -177,31 +177,83 @@ void preserved_unclaim(struct preserved *r, unsigned long pfn)
 	set_bit(pfn - r->first, r->unclaimed);
 }
 
-/* preserved_took: a frame that was claimed is an ordinary one now. */
-void preserved_took(struct preserved *r)
+/* preserved_took: n frames that were claimed are ordinary ones now. */
+void preserved_took(struct preserved *r, unsigned long n)
 {
-	if (atomic_long_dec_and_test(&r->left))
+	if (atomic_long_sub_and_test(n, &r->left))
 		module_put(THIS_MODULE);
+}
+
+/* So many frames, at a multiple of that, are freed as one if all of them are unclaimed: 2 MB. */
+#define BLOCK 512UL
+#define BLOCK_ORDER 9
+
+static bool claim_block(struct preserved *r, unsigned long first)
+{
+	unsigned long at = first - r->first, n;
+
+	if (find_next_zero_bit(r->unclaimed, at + BLOCK, at) < at + BLOCK)
+		return false;
+	for (n = 0; n < BLOCK; n++) {
+		if (!preserved_claim(r, first + n))
+			continue;
+		while (n--)
+			preserved_unclaim(r, first + n);
+		return false;
+	}
+	return true;
+}
+
+/* free_block frees the frames of a block, as the boot does with memory that nobody has reserved (mm/page_alloc.c, __free_pages_core). */
+static void free_block(unsigned long first)
+{
+	struct page *page = pfn_to_page(first);
+	unsigned long n;
+
+	for (n = 0; n < BLOCK; n++) {
+		ClearPageReserved(page + n);
+		set_page_count(page + n, n == 0);
+	}
+	__free_pages(page, BLOCK_ORDER);
+	adjust_managed_page_count(page, BLOCK);
+}
+
+/* free_some frees one unclaimed frame, or the block that begins with it and ends before end, and returns how many these were. */
+static unsigned long free_some(struct preserved *r, unsigned long pfn, unsigned long end)
+{
+	if (IS_ALIGNED(pfn, BLOCK) && end - pfn >= BLOCK && claim_block(r, pfn)) {
+		free_block(pfn);
+		return BLOCK;
+	}
+	if (preserved_claim(r, pfn))
+		return 0;
+	free_reserved_page(pfn_to_page(pfn));
+	return 1;
 }
 
 /* free_within frees the unclaimed frames of [first, end), which is in r. */
 static int free_within(struct preserved *r, unsigned long first, unsigned long end, u64 *freed)
 {
-	unsigned long at = first - r->first;
+	unsigned long at = first - r->first, before = *freed;
 
-	for (;; at++) {
+	for (;;) {
+		unsigned long n;
+
 		at = find_next_bit(r->unclaimed, end - r->first, at);
 		if (at >= end - r->first)
 			return 0;
-		if (preserved_claim(r, r->first + at))
+		n = free_some(r, r->first + at, end);
+		at += max(n, 1UL);
+		if (!n)
 			continue;
-		free_reserved_page(pfn_to_page(r->first + at));
-		preserved_took(r);
-		if (++*freed % 1024)
+		preserved_took(r, n);
+		*freed += n;
+		if (*freed - before < 4 * BLOCK)
 			continue;
 		if (signal_pending(current))
 			return -EINTR;
 		cond_resched();
+		before = *freed;
 	}
 }
 
