@@ -7,6 +7,7 @@
 //	live             forks, forgets, is swapped out, collapses, and looks whether it has the memory that it should have
 //	watch            binds pages when they are touched, by a userfaultfd of its own
 //	interrupt        binds pages while signals come
+//	crowd            works in memory that comes in meanwhile
 //	end
 //
 // It answers "ok", or says what is wrong and ends with 1.
@@ -34,7 +35,7 @@ enum { PAGE = 4096, WORDS = PAGE / 8, HUGE = 2 << 20 };
 
 static uint64_t *frames, *spare;
 static size_t pages, spares;
-static char *mem;
+static char *mem, *full; // full is an ordinary page
 static int pagemap;
 
 static void fail(const char *what, size_t page, uint64_t got, uint64_t want)
@@ -86,8 +87,60 @@ static void check_all(const char *when)
 		check_contents(when, i, frames[i]);
 }
 
+// Some pages of the memory are in mappings of another kind at first.
+enum { NONE = 4000, READ = 8000, LOCKED = 12000, SOME = 1000 };
+
+static void make_kinds(void)
+{
+	must(mprotect(mem + NONE * PAGE, SOME * PAGE, PROT_NONE) == 0, "PROT_NONE");
+	must(mprotect(mem + READ * PAGE, SOME * PAGE, PROT_READ) == 0, "PROT_READ");
+	must(syscall(SYS_mlock2, mem + LOCKED * PAGE, SOME * PAGE, 1 /* MLOCK_ONFAULT */) == 0, "mlock2");
+}
+
+static void unmake_kinds(void)
+{
+	must(mprotect(mem, pages * PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
+	must(munlock(mem, pages * PAGE) == 0, "munlock");
+}
+
+static uint64_t about(const char *list, uint64_t frame)
+{
+	uint64_t entry;
+	int fd = open(list, O_RDONLY);
+	must(fd >= 0 && pread(fd, &entry, 8, frame / PAGE * 8) == 8, list);
+	close(fd);
+	return entry;
+}
+
+// To the kernel, the frames are what an ordinary page of ours is: their flags, how often they are mapped, and whose memory cgroup they are charged to.
+static void check_kind(void)
+{
+	enum { LRU = 1 << 5, UNEVICTABLE = 1 << 18 };
+	enum { USE = 1 << 2 | 1 << 4 | 1 << 6 }; // KPF_REFERENCED, KPF_DIRTY, KPF_ACTIVE: change all the time
+	enum { BATCHES = 64 };			 // that many pages may wait to be put on their list
+	const char *lists[] = { "/proc/kpageflags", "/proc/kpagecount", "/proc/kpagecgroup" };
+	for (int l = 0; l < 3; l++) {
+		uint64_t change = l == 0 ? USE | LRU : 0, want = about(lists[l], frame_of(full)) & ~change;
+		size_t waiting = 0;
+		for (size_t i = 0; i < pages; i++) {
+			uint64_t got = about(lists[l], frames[i]);
+			if (l == 0 && i >= LOCKED && i < LOCKED + SOME) {
+				waiting += !(got & UNEVICTABLE);
+				continue;
+			}
+			if ((got & ~change) != want)
+				fail(lists[l], i, got, want);
+			waiting += l == 0 && !(got & LRU);
+		}
+		if (waiting > BATCHES)
+			fail("not on an LRU list", 0, waiting, 0);
+	}
+}
+
 static void verify(void)
 {
+	check_kind();
+	unmake_kinds();
 	for (size_t i = 0; i < pages; i++)
 		if (frame_of(mem + i * PAGE) != frames[i])
 			fail("another frame", i, frame_of(mem + i * PAGE), frames[i]);
@@ -231,14 +284,14 @@ static void on_alarm(int signal) { (void)signal; }
 // Signals come while frames are bound, one run for each, last one first.
 static void interrupt(void)
 {
-	enum { FIRST = 16 };
-	size_t n = spares - FIRST, bound = 0, interrupted = 0;
+	enum { FIRST = 16, END = 1024 };
+	size_t n = END - FIRST, bound = 0, interrupted = 0;
 	struct kup_frames_run runs[n];
 	char *area = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int device = open("/dev/kup-frames", O_RDWR);
 	must(device >= 0 && area != MAP_FAILED, "device");
 	for (size_t i = 0; i < n; i++)
-		runs[i] = (struct kup_frames_run){ (uintptr_t)area + i * PAGE, spare[spares - 1 - i], PAGE };
+		runs[i] = (struct kup_frames_run){ (uintptr_t)area + i * PAGE, spare[END - 1 - i], PAGE };
 	struct kup_frames_bind bind = { .fd = syscall(SYS_pidfd_open, getpid(), 0), .runs = (uintptr_t)runs, .count = n };
 	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
 	signal(SIGALRM, on_alarm);
@@ -261,6 +314,101 @@ static void interrupt(void)
 	close(device);
 }
 
+// A crowd of threads works in memory that a server binds as it is touched, and a sweeper all the while: nobody may see, or lose, anything else than
+// what was in the frames and what the threads have written.
+enum { CROWD_FIRST = 1024, THREADS = 4, VISITS = 20000 };
+static struct crowd {
+	int device, uffd;
+	char *area;
+	size_t n;
+	uint64_t *visits[THREADS]; // of each page
+} crowd;
+
+static void *visit(void *arg)
+{
+	size_t me = (size_t)arg;
+	uint64_t random = me + 1;
+	for (int i = 0; i < VISITS; i++) {
+		random = random * 6364136223846793005 + 1442695040888963407;
+		size_t page = (random >> 33) % crowd.n;
+		volatile uint64_t *p = (uint64_t *)(crowd.area + page * PAGE);
+		uint64_t frame = spare[CROWD_FIRST + page];
+		if (p[me] != word(frame, me) + crowd.visits[me][page] || p[WORDS - 1] != word(frame, WORDS - 1))
+			fail("in the crowd", page, p[me], word(frame, me) + crowd.visits[me][page]);
+		p[me]++;
+		crowd.visits[me][page]++;
+	}
+	return NULL;
+}
+
+static void wake(size_t page)
+{
+	struct uffdio_range woken = { (uintptr_t)crowd.area + page * PAGE, PAGE };
+	must(ioctl(crowd.uffd, UFFDIO_WAKE, &woken) == 0, "UFFDIO_WAKE");
+}
+
+// bring binds a page, if nobody else has done or is doing that.
+static void bring(size_t page)
+{
+	int err = bind_one(crowd.device, crowd.uffd, crowd.area + page * PAGE, spare[CROWD_FIRST + page]);
+	if (err && err != EBUSY && err != EEXIST)
+		fail("binding in the crowd", page, err, 0);
+	wake(page);
+}
+
+static void *serve(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		struct uffd_msg m = await(crowd.uffd);
+		must(m.event == UFFD_EVENT_PAGEFAULT, "fault");
+		if (m.arg.pagefault.address == (uintptr_t)crowd.area + crowd.n * PAGE)
+			return NULL; // the last page is only touched to end this
+		bring((m.arg.pagefault.address - (uintptr_t)crowd.area) / PAGE);
+	}
+}
+
+static void *sweep(void *arg)
+{
+	(void)arg;
+	for (size_t page = 0; page < crowd.n; page++)
+		bring(page);
+	return NULL;
+}
+
+static void work_in_a_crowd(void)
+{
+	crowd.n = spares - CROWD_FIRST;
+	crowd.device = open("/dev/kup-frames", O_RDWR);
+	crowd.uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	struct uffdio_api api = { .api = UFFD_API };
+	crowd.area = mmap(NULL, (crowd.n + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register watched = { .range = { (uintptr_t)crowd.area, (crowd.n + 1) * PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	must(crowd.device >= 0 && ioctl(crowd.uffd, UFFDIO_API, &api) == 0 && ioctl(crowd.uffd, UFFDIO_REGISTER, &watched) == 0, "userfaultfd");
+	pthread_t threads[THREADS], server, sweeper, last;
+	pthread_create(&server, NULL, serve, NULL);
+	for (size_t i = 0; i < THREADS; i++) {
+		crowd.visits[i] = calloc(crowd.n, 8);
+		pthread_create(&threads[i], NULL, visit, (void *)i);
+	}
+	usleep(2000);
+	pthread_create(&sweeper, NULL, sweep, NULL);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	pthread_join(sweeper, NULL);
+	pthread_create(&last, NULL, touch, crowd.area + crowd.n * PAGE);
+	pthread_join(server, NULL);
+	close(crowd.uffd); // which lets the last one go
+	pthread_join(last, NULL);
+	for (size_t page = 0; page < crowd.n; page++)
+		for (size_t i = 0; i < THREADS; i++) {
+			uint64_t got = ((uint64_t *)(crowd.area + page * PAGE))[i], want = word(spare[CROWD_FIRST + page], i) + crowd.visits[i][page];
+			if (got != want)
+				fail("after the crowd", page, got, want);
+		}
+	close(crowd.device);
+}
+
 int main(int argc, char **argv)
 {
 	must(argc == 3, "usage");
@@ -272,9 +420,10 @@ int main(int argc, char **argv)
 	mem = mmap((char *)0x200000000000 + 3 * PAGE, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	void *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	void *file = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, open(argv[1], O_RDONLY), 0);
-	char *full = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	full = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(mem != MAP_FAILED && shared != MAP_FAILED && file != MAP_FAILED && full != MAP_FAILED, "mmap");
 	full[0] = 1;
+	make_kinds();
 	printf("at %lu %zu %lu %lu %lu\n", (long)mem, pages, (long)shared, (long)file, (long)full);
 	fflush(stdout);
 
@@ -294,6 +443,8 @@ int main(int argc, char **argv)
 			watch();
 		else if (!strcmp(line, "interrupt\n"))
 			interrupt();
+		else if (!strcmp(line, "crowd\n"))
+			work_in_a_crowd();
 		else
 			fail(line, 0, 0, 0);
 		printf("ok\n");

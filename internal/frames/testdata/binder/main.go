@@ -29,7 +29,8 @@ const (
 	state = "/data/binder.json"
 	page  = 4096
 
-	spares = 2 * frames.Size / page // frames for the tenant to bind itself, and for the refusals
+	spareBlocks = 6
+	spares      = spareBlocks * frames.Size / page // frames for the tenant to bind itself, and for the refusals
 )
 
 // left is what the next kernel must know.
@@ -164,6 +165,7 @@ func take() error {
 		{"the tenant lives", func() error { return t.tenant.ask("live") }},
 		{"faults are served", func() error { return t.tenant.ask("watch") }},
 		{"signals come in between", func() error { return t.tenant.ask("interrupt") }},
+		{"a crowd works in them", t.crowd},
 		{"the rest is freed", t.free},
 		{"nothing is left", t.refuseFreed},
 		{"the tenant ends", t.end},
@@ -420,12 +422,15 @@ func (t *taker) offline() error {
 	}
 	// What is reserved cannot be moved; the spare frames are needed yet.
 	rest := t.Blocks
-	for _, f := range t.Frames[:2] {
+	for _, f := range t.Frames[:spareBlocks] {
 		rest = rest.Minus(kexec.Range{Start: f, End: f + frames.Size})
 	}
-	if _, err := t.binder.Free(rest); err != nil {
+	began := time.Now()
+	pages, err := t.binder.Free(rest)
+	if err != nil {
 		return err
 	}
+	fmt.Printf("%d pages were freed in %v\n", pages, time.Since(began).Round(time.Microsecond))
 	moved := 0
 	for _, r := range rest {
 		for at := (r.Start + size - 1) &^ (size - 1); at+size <= r.End; at += size {
@@ -452,6 +457,22 @@ func (t *taker) offlineBlock(number uint64) (bool, error) {
 		return false, nil
 	}
 	return true, errors.Join(t.tenant.ask("check"), os.WriteFile(path, []byte("online_movable"), 0))
+}
+
+// crowd lets threads of the tenant loose while memory is being compacted.
+func (t *taker) crowd() error {
+	done := make(chan error)
+	go func() { done <- t.tenant.ask("crowd") }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(20 * time.Millisecond):
+			if err := os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 func (t *taker) free() error {
