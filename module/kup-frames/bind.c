@@ -179,7 +179,7 @@ static int install(struct vm_area_struct *vma, unsigned long address, pmd_t *pmd
 	int err;
 
 	ClearPageReserved(page);
-	__SetPageUptodate(page);
+	__folio_mark_uptodate(page_folio(page));
 	err = charge(page, vma->vm_mm);
 	if (err)
 		goto reserve;
@@ -196,7 +196,7 @@ static int install(struct vm_area_struct *vma, unsigned long address, pmd_t *pmd
 uncharge:
 	uncharge(page);
 reserve:
-	ClearPageUptodate(page);
+	folio_clear_uptodate(page_folio(page));
 	SetPageReserved(page);
 	return err;
 }

@@ -56,8 +56,8 @@ struct kup_frames_bind {
 #define KUP_FRAMES_UFFD		1u
 
 /*
- * KUP_FRAMES_FREE hands those frames of a range, which may span several preserved ones, to the page allocator that have not been bound. EINTR: a signal
- * came first; the same call frees the rest.
+ * KUP_FRAMES_FREE hands those frames of a range, which may span several preserved ones, to the page allocator that have not been bound, and that no other
+ * call is just binding or reading. EINTR: a signal came first; the same call frees the rest.
  */
 
 #define KUP_FRAMES_PRESERVE	_IOW('K', 0xf0, struct kup_frames_range)

@@ -199,6 +199,18 @@ static void forget(size_t from, size_t n)
 	}
 }
 
+// What began as mappings of several kinds has not become one.
+static void move(void)
+{
+	size_t edges[] = { 0, NONE, NONE + SOME, READ, READ + SOME, LOCKED, LOCKED + SOME, pages };
+	char *to = mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (size_t i = 0; i + 1 < sizeof(edges) / sizeof(*edges); i++) {
+		size_t at = edges[i] * PAGE, size = edges[i + 1] * PAGE - at;
+		must(mremap(mem + at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to + at) == to + at, "mremap");
+	}
+	mem = to;
+}
+
 static void live(void)
 {
 	fork_and_write();
@@ -214,9 +226,7 @@ static void live(void)
 	must(mprotect(mem, pages * PAGE, PROT_READ) == 0, "mprotect");
 	check_all("read only");
 	must(mprotect(mem, pages * PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
-	char *to = mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	must(mremap(mem, pages * PAGE, pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to, "mremap");
-	mem = to;
+	move();
 	write_all(8);
 	check_all("after mremap");
 }
