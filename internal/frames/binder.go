@@ -15,8 +15,8 @@ const binderDevice = "/dev/kup-frames"
 // ErrNoModule says that the running kernel cannot bind page frames.
 var ErrNoModule = errors.New("kup's kernel module is not loaded")
 
-// Run is a run of page frames that follow each other, and where they are to appear. Bytes, whole pages of 4096.
-type Run = kernel.FramesRun
+// Binding is a run of page frames that follow each other, and where they are to appear. Bytes, whole pages of 4096.
+type Binding = kernel.FramesRun
 
 // Binder makes page frames that have come from the kernel before ordinary anonymous memory of processes. The frames lie in what this kernel was told to
 // reserve (kexec.Options, Reserve). Its methods may be called by several goroutines.
@@ -52,7 +52,7 @@ func (b *Binder) Preserve(rs kexec.Ranges) error {
 type BindError struct {
 	Address uint64 // virtual
 	Frame   uint64 // physical
-	Run     int    // the run with the page
+	Binding int    // the one with the page
 	Offset  uint64 // of the page in it
 	Err     error
 }
@@ -65,23 +65,23 @@ func (e *BindError) Unwrap() error { return e.Err }
 
 // Bind binds frames into the process of a pidfd, where it has private anonymous mappings and no pages yet. The error, for the first page that could not be
 // bound, is a *BindError.
-func (b *Binder) Bind(pidfd int, runs []Run) (pages uint64, err error) {
-	return b.bind(kernel.FramesBind{FD: int32(pidfd)}, runs)
+func (b *Binder) Bind(pidfd int, bindings []Binding) (pages uint64, err error) {
+	return b.bind(kernel.FramesBind{FD: int32(pidfd)}, bindings)
 }
 
 // BindWatched is Bind for mappings that are watched by a userfaultfd, which stands for the process, too. Whoever waits for the pages must be woken. It binds
 // nothing (EAGAIN) while there are events to be read, as is the case with UffdCopy.
-func (b *Binder) BindWatched(uffd int, runs []Run) (pages uint64, err error) {
-	return b.bind(kernel.FramesBind{FD: int32(uffd), Flags: kernel.FramesUffd}, runs)
+func (b *Binder) BindWatched(uffd int, bindings []Binding) (pages uint64, err error) {
+	return b.bind(kernel.FramesBind{FD: int32(uffd), Flags: kernel.FramesUffd}, bindings)
 }
 
-func (b *Binder) bind(how kernel.FramesBind, runs []Run) (pages uint64, err error) {
-	pages, err = how.Do(int(b.device.Fd()), runs)
-	if err == nil || how.Run >= uint64(len(runs)) {
+func (b *Binder) bind(how kernel.FramesBind, bindings []Binding) (pages uint64, err error) {
+	pages, err = how.Do(int(b.device.Fd()), bindings)
+	if err == nil || how.Run >= uint64(len(bindings)) {
 		return pages, err
 	}
-	at, offset := runs[how.Run], how.Page*kernel.PageSize
-	return pages, &BindError{Address: at.Address + offset, Frame: at.Start + offset, Run: int(how.Run), Offset: offset, Err: err}
+	at, offset := bindings[how.Run], how.Page*kernel.PageSize
+	return pages, &BindError{Address: at.Address + offset, Frame: at.Start + offset, Binding: int(how.Run), Offset: offset, Err: err}
 }
 
 // ReadAt reads at a physical address what the kernel before has left there. Frames that have been bound or freed give EBUSY.

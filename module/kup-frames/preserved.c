@@ -63,8 +63,7 @@ static bool untouched(struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
-	return PageReserved(page) && !PageHWPoison(page) && &folio->page == page && folio_ref_count(folio) == 1 && !folio->mapping &&
-	       !folio_test_lru(folio);
+	return PageReserved(page) && &folio->page == page && folio_ref_count(folio) == 1 && !folio->mapping && !folio_test_lru(folio);
 }
 
 static int check_pages(const struct preserved *r)
@@ -164,9 +163,9 @@ int preserved_claim(struct preserved *r, unsigned long pfn)
 {
 	if (!test_and_clear_bit(pfn - r->first, r->unclaimed))
 		return -EBUSY;
-	if (untouched(pfn_to_page(pfn)))
+	if (untouched(pfn_to_page(pfn)) && !PageHWPoison(pfn_to_page(pfn)))
 		return 0;
-	pr_warn_once("page frame %#lx has been touched\n", pfn);
+	pr_warn("page frame %#lx is damaged, or in use\n", pfn);
 	preserved_took(r, 1);
 	return -EIO;
 }

@@ -153,6 +153,7 @@ func take() error {
 		{"what is not preserved is refused", t.refuseUnknown},
 		{"frames are preserved", t.preserve},
 		{"contents can be read", t.read},
+		{"a damaged frame is refused", t.refuseDamaged},
 		{"what cannot be bound is refused", t.refuse},
 		{"a full memory cgroup refuses", t.refuseFull},
 		{"one of several gets a frame", t.race},
@@ -269,7 +270,7 @@ func expect(what string, err, want error) error {
 
 // bindOne binds one page of the tenant.
 func (t *taker) bindOne(address, frame uint64) error {
-	_, err := t.binder.Bind(t.tenant.pidfd, []frames.Run{{Address: address, Start: frame, Length: page}})
+	_, err := t.binder.Bind(t.tenant.pidfd, []frames.Binding{{Address: address, Start: frame, Length: page}})
 	return err
 }
 
@@ -304,6 +305,19 @@ func (t *taker) read() error {
 	return nil
 }
 
+// refuseDamaged tells the kernel of an error in the memory of a frame; Documentation/ABI/testing/sysfs-memory-page-offline.
+func (t *taker) refuseDamaged() error {
+	damaged := t.spare[6]
+	// The answer is about what the kernel could do, and it can do nothing for reserved memory.
+	if err := os.WriteFile(memory+"hard_offline_page", fmt.Appendf(nil, "%#x", damaged), 0); errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("note: this kernel does not follow errors of memory")
+		return nil
+	}
+	return errors.Join(
+		expect("binding it", t.bindOne(t.tenant.at, damaged), kernel.EIO),
+		expect("binding it again", t.bindOne(t.tenant.at, damaged), kernel.EBUSY))
+}
+
 func (t *taker) refuse() error {
 	n, f := t.tenant, t.pages[0]
 	return errors.Join(
@@ -315,7 +329,7 @@ func (t *taker) refuse() error {
 		expect("a page that is there", t.bindOne(n.full, f), kernel.EEXIST),
 		expect("no whole page", t.bindOne(n.at+8, f), kernel.EINVAL),
 		expect("no userfaultfd", func() error {
-			_, err := t.binder.BindWatched(n.pidfd, []frames.Run{{Address: n.at, Start: f, Length: page}})
+			_, err := t.binder.BindWatched(n.pidfd, []frames.Binding{{Address: n.at, Start: f, Length: page}})
 			return err
 		}(), kernel.EINVAL),
 	)
@@ -342,14 +356,14 @@ func (t *taker) refuseFull() error {
 }
 
 // runs are the tenant's pages.
-func (t *taker) runs() []frames.Run {
-	var runs []frames.Run
+func (t *taker) runs() []frames.Binding {
+	var runs []frames.Binding
 	for i, f := range t.pages {
 		if n := len(runs); n > 0 && runs[n-1].Start+runs[n-1].Length == f {
 			runs[n-1].Length += page
 			continue
 		}
-		runs = append(runs, frames.Run{Address: t.tenant.at + uint64(i)*page, Start: f, Length: page})
+		runs = append(runs, frames.Binding{Address: t.tenant.at + uint64(i)*page, Start: f, Length: page})
 	}
 	return runs
 }

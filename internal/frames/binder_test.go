@@ -13,16 +13,16 @@ import (
 	"github.com/kup-project/kup/internal/vm/vmtest"
 )
 
-// guest has testdata/binder and testdata/tenant.c inside, and the boot files and the module of both kernels.
-type guest struct {
+// binderGuest has testdata/binder and testdata/tenant.c inside, and the boot files and the module of both kernels.
+type binderGuest struct {
 	*vm.Guest
 	kernel, initrd map[string]string // paths in the guest, by line
 	boots          int
 }
 
-func startGuest(t *testing.T, line string) *guest {
+func startBinderGuest(t *testing.T, line string) *binderGuest {
 	t.Helper()
-	g := &guest{kernel: map[string]string{}, initrd: map[string]string{}, boots: 1}
+	g := &binderGuest{kernel: map[string]string{}, initrd: map[string]string{}, boots: 1}
 	root := vm.Initramfs{Init: vmtest.Build(t, "./cmd/guest-init")}
 	binder, tenant := vmtest.Build(t, "./internal/frames/testdata/binder"), buildTenant(t)
 	disk := t.TempDir()
@@ -70,7 +70,7 @@ func buildModule(t *testing.T, k vm.Kernel) string {
 }
 
 // sh runs a shell command in the guest that must succeed.
-func (g *guest) sh(t *testing.T, command string) string {
+func (g *binderGuest) sh(t *testing.T, command string) string {
 	t.Helper()
 	out, err := g.Output(t.Context(), "sh", "-c", command)
 	if err != nil {
@@ -80,7 +80,7 @@ func (g *guest) sh(t *testing.T, command string) string {
 }
 
 // jump leaves frames to the next kernel.
-func (g *guest) jump(t *testing.T, line string) {
+func (g *binderGuest) jump(t *testing.T, line string) {
 	t.Helper()
 	if r, err := g.Run(t.Context(), "binder", "leave", "140", g.kernel[line], g.initrd[line]); !errors.Is(err, vm.ErrRebooted) {
 		t.Fatalf("%+v, %v", r, err)
@@ -96,7 +96,7 @@ func (g *guest) jump(t *testing.T, line string) {
 }
 
 // memory returns how much memory the kernel has, and how much of that can be had, kB.
-func (g *guest) memory(t *testing.T) (total, available int) {
+func (g *binderGuest) memory(t *testing.T) (total, available int) {
 	t.Helper()
 	text := g.sh(t, "echo 3 >/proc/sys/vm/drop_caches; grep -E 'MemTotal|MemAvailable' /proc/meminfo")
 	if _, err := fmt.Sscanf(text, "MemTotal: %d kB\nMemAvailable: %d kB", &total, &available); err != nil {
@@ -110,7 +110,7 @@ const complaints = "dmesg | grep -E 'BUG|WARNING|Bad page|Bad rss|Call Trace|Oop
 
 // TestFramesOutliveTheKernel leaves page frames to the next kernel, from each to each, and lives in them.
 func TestFramesOutliveTheKernel(t *testing.T) {
-	g := startGuest(t, "6.1")
+	g := startBinderGuest(t, "6.1")
 	for _, line := range []string{"6.12", "6.12", "6.1", "6.1"} {
 		total, available := g.memory(t)
 		g.jump(t, line)
@@ -132,10 +132,10 @@ func TestFramesOutliveTheKernel(t *testing.T) {
 	}
 }
 
-// fillMemory uses most of the memory, kB, once.
-func (g *guest) fillMemory(t *testing.T, total int) {
+// fillMemory uses half of the memory, kB, once.
+func (g *binderGuest) fillMemory(t *testing.T, total int) {
 	t.Helper()
 	const seed = 8 // MB
 	g.sh(t, fmt.Sprintf("mkdir /tmp/fill && mount -t tmpfs -o size=%dk tmpfs /tmp/fill && dd if=/dev/urandom of=/tmp/seed bs=1M count=%d 2>/dev/null && "+
-		"for i in $(seq %d); do cat /tmp/seed >>/tmp/fill/all; done; umount /tmp/fill; rm -r /tmp/fill /tmp/seed", total, seed, total/1024/seed*3/4))
+		"for i in $(seq %d); do cat /tmp/seed >>/tmp/fill/all; done; umount /tmp/fill; rm -r /tmp/fill /tmp/seed", total, seed, total/1024/seed/2))
 }
