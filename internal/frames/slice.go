@@ -1,0 +1,145 @@
+package frames
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/kexec"
+)
+
+// ErrNoSlice says that no room could be made for the next kernel.
+var ErrNoSlice = errors.New("no room for the next kernel beside the applications")
+
+// Slice is memory for the next kernel to start in: whole memory blocks that the running kernel has given up. What applications had there it has moved elsewhere, while
+// they ran.
+type Slice struct {
+	changes *ledger
+	blocks  kexec.Ranges
+}
+
+// Bounds of the work. The kernel goes on trying to empty a block until it is interrupted.
+const (
+	sliceTime   = 2 * time.Minute
+	blockTime   = 20 * time.Second
+	maxAttempts = 64 // of blocks, beyond those that are needed
+)
+
+// spareMemory is what must stay available, bytes: for the applications to go on, and to load a kernel with.
+const spareMemory = 256 << 20
+
+// TakeSlice takes memory blocks offline until they have need bytes. It notes in a directory how that is taken back, see Recover. If it fails, all blocks are online
+// again; ErrNoSlice says in numbers what there is too little of.
+func TakeSlice(ctx context.Context, dir string, need uint64) (*Slice, error) {
+	l, err := newLedger(dir, sliceLedger)
+	if err != nil {
+		return nil, err
+	}
+	s := &Slice{changes: l}
+	if err := s.fill(ctx, need); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Blocks is where the slice is.
+func (s *Slice) Blocks() kexec.Ranges { return s.blocks }
+
+// Close puts all blocks online again.
+func (s *Slice) Close() error { return s.changes.takeBack() }
+
+func (s *Slice) fill(ctx context.Context, need uint64) error {
+	size, err := blockSize()
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: this kernel takes no memory offline (needs CONFIG_MEMORY_HOTREMOVE)", ErrNoSlice)
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkSpare((need + size - 1) / size * size); err != nil {
+		return err
+	}
+	found, err := survey(size, need)
+	if err != nil {
+		return err
+	}
+	if err := s.takeOffline(ctx, found, need); err != nil {
+		return err
+	}
+	if got := s.blocks.Size(); got < need {
+		return fmt.Errorf("%w: only %d of %d MB could be emptied, and it takes whole blocks of %d MB; there are %v",
+			ErrNoSlice, got>>20, need>>20, size>>20, found.trouble)
+	}
+	return checkSpare(0)
+}
+
+// takeOffline takes as many blocks as are needed, if so many can be had. Those that fail get a second chance: what is busy may not be so for long.
+func (s *Slice) takeOffline(ctx context.Context, found *candidates, need uint64) error {
+	until := time.Now().Add(sliceTime)
+	attempts := 0
+	for _, b := range slices.Concat(found.blocks, found.blocks) {
+		switch {
+		case s.blocks.Size() >= need || attempts == maxAttempts || time.Now().After(until):
+			return nil
+		case s.blocks.Overlaps(b.Range):
+			continue
+		}
+		if err := checkSpare(b.Size()); err != nil {
+			return fmt.Errorf("%w (%d of %d MB were emptied)", err, s.blocks.Size()>>20, need>>20)
+		}
+		why, err := s.takeBlock(ctx, b)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			found.trouble[b.Start] = why
+			attempts++
+		}
+	}
+	return nil
+}
+
+// takeBlock empties a block and adds it to the slice, or says what is the matter with it.
+func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) {
+	if err := s.changes.add(b.state, b.online); err != nil {
+		return "", err
+	}
+	within, cancel := context.WithTimeout(ctx, blockTime)
+	defer cancel()
+	err = kernel.WriteUntil(within, b.state, "offline")
+	if err == nil {
+		s.blocks = kexec.NewRanges(append(slices.Clone(s.blocks), b.Range)...)
+		return "", nil
+	}
+	if err := s.changes.drop(); err != nil {
+		return "", err
+	}
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("not empty within %v", blockTime), nil
+	case errors.Is(err, kernel.EBUSY):
+		return "with pages that cannot be moved", nil
+	case errors.Is(err, kernel.EINVAL):
+		return "with holes", nil
+	}
+	return fmt.Sprintf("that fail (%v)", errors.Unwrap(err)), nil
+}
+
+// checkSpare is ErrNoSlice unless the machine can do without size bytes more.
+func checkSpare(size uint64) error {
+	available, err := kexec.AvailableMemory()
+	if err != nil {
+		return err
+	}
+	if available < size+spareMemory {
+		return fmt.Errorf("%w: %d MB of memory are available, and it takes %d MB, of which %d MB are for the applications to go on; stop one of them, or add memory",
+			ErrNoSlice, available>>20, (size+spareMemory)>>20, spareMemory>>20)
+	}
+	return nil
+}
