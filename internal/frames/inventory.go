@@ -16,6 +16,8 @@ const (
 	Small   Kind = iota // pages of 4 KiB, also those that a transparent huge page was split into
 	Huge                // whole transparent huge pages: address and frame are aligned to Size
 	HugeTLB             // of the pool of huge pages, see Documentation/admin-guide/mm/hugetlbpage.rst
+
+	zeroes // the huge page that the kernel shows where nothing was written yet; it is nobody's
 )
 
 // Run is a run of pages behind which the page frames are one after the other, too.
@@ -103,32 +105,49 @@ func pagesOf(m kexec.Range, first uint64) (skip, count uint64) {
 	return m.Start/kernel.PageSize - first, m.Size() / kernel.PageSize
 }
 
-// part is count pages of r from the one with number skip on. Halves of huge pages are small ones.
-func (r Run) part(skip, count uint64) []Run {
-	r.Addr += skip * kernel.PageSize
-	r.Frame += skip
-	r.Count = count
-	if r.Kind == Huge {
-		return splitHuge(r)
-	}
-	return []Run{r}
+// slice is count pages of r from the one with number skip on, of a kind.
+func (r Run) slice(skip, count uint64, k Kind) Run {
+	return Run{Addr: r.Addr + skip*kernel.PageSize, Frame: r.Frame + skip, Count: count, Kind: k}
 }
 
-// splitHuge takes what is not aligned off both ends of r.
-func splitHuge(r Run) []Run {
-	const pages = Size / kernel.PageSize
-	start := min((r.Frame+pages-1)/pages*pages, r.Frame+r.Count)
-	end := max((r.Frame+r.Count)/pages*pages, start)
-	var parts []Run
-	for _, p := range []struct {
-		start, end uint64
-		kind       Kind
-	}{{r.Frame, start, Small}, {start, end, Huge}, {end, r.Frame + r.Count, Small}} {
-		if p.start < p.end {
-			parts = append(parts, Run{Addr: r.Addr + (p.start-r.Frame)*kernel.PageSize, Frame: p.start, Count: p.end - p.start, Kind: p.kind})
-		}
+// part is like slice. Halves of huge pages are small ones.
+func (r Run) part(skip, count uint64) []Run {
+	cut := r.slice(skip, count, r.Kind)
+	if r.Kind != Huge {
+		return []Run{cut}
 	}
+	parts, _ := appendByKind(nil, cut, func(uint64) (Kind, error) { return Huge, nil })
 	return parts
+}
+
+// hugePages is how many page frames make one of Size.
+const hugePages = Size / kernel.PageSize
+
+// appendByKind appends r, split where the kind of its pages changes: kindOf is asked about the first frame of each huge page that there may be.
+func appendByKind(all []Run, r Run, kindOf func(frame uint64) (Kind, error)) (_ []Run, err error) {
+	if r.Count < hugePages || (r.Addr/kernel.PageSize-r.Frame)%hugePages != 0 {
+		return appendRun(all, r.slice(0, r.Count, Small)), nil // whatever the frames are, they are not mapped as huge pages
+	}
+	for at := uint64(0); at < r.Count; {
+		part := r.slice(at, min(r.Count-at, hugePages-(r.Frame+at)%hugePages), Small)
+		if part.Count == hugePages {
+			if part.Kind, err = kindOf(part.Frame); err != nil {
+				return nil, err
+			}
+		}
+		at += part.Count
+		all = appendRun(all, part)
+	}
+	return all, nil
+}
+
+// appendRun appends r, as one with the last run if it goes on there.
+func appendRun(all []Run, r Run) []Run {
+	if n := len(all); n > 0 && all[n-1].goesOn(r) && all[n-1].Kind == r.Kind {
+		all[n-1].Count += r.Count
+		return all
+	}
+	return append(all, r)
 }
 
 // part is count frames of s from the one with number skip on.
@@ -141,60 +160,6 @@ func (s Shared) part(skip, count uint64) Shared {
 		out.Places = append(out.Places, Place{p.PID, p.Addr + skip*kernel.PageSize})
 	}
 	return out
-}
-
-// claim is a run that a process may have in common with others.
-type claim struct {
-	process int // index
-	Run
-}
-
-// shareOut tells frames that one claim alone is for, which it gives back, from those that several are for.
-func shareOut(claims []claim, pid func(process int) int) (alone []claim, shared []Shared) {
-	pieces := atCuts(claims)
-	slices.SortFunc(pieces, func(a, b claim) int {
-		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.process, b.process), cmp.Compare(a.Addr, b.Addr))
-	})
-	for len(pieces) > 0 {
-		n := 1
-		for n < len(pieces) && pieces[n].Frame == pieces[0].Frame {
-			n++
-		}
-		if n == 1 {
-			alone = append(alone, pieces[0])
-		} else {
-			shared = addShared(shared, sharedBy(pieces[:n], pid))
-		}
-		pieces = pieces[n:]
-	}
-	return alone, shared
-}
-
-// atCuts splits claims wherever one begins or ends, so that any two pieces have either all frames in common or none.
-func atCuts(claims []claim) (pieces []claim) {
-	var cuts []uint64
-	for _, c := range claims {
-		cuts = append(cuts, c.Frame, c.Frame+c.Count)
-	}
-	slices.Sort(cuts)
-	cuts = slices.Compact(cuts)
-	for _, c := range claims {
-		i, _ := slices.BinarySearch(cuts, c.Frame)
-		for end := c.Frame + c.Count; cuts[i] < end; i++ {
-			for _, r := range c.part(cuts[i]-c.Frame, cuts[i+1]-cuts[i]) {
-				pieces = append(pieces, claim{c.process, r})
-			}
-		}
-	}
-	return pieces
-}
-
-func sharedBy(pieces []claim, pid func(process int) int) Shared {
-	s := Shared{Frame: pieces[0].Frame, Count: pieces[0].Count, Kind: pieces[0].Kind}
-	for _, p := range pieces {
-		s.Places = append(s.Places, Place{pid(p.process), p.Addr})
-	}
-	return s
 }
 
 // addShared appends s, as one with the last if each place goes on there.
@@ -213,15 +178,10 @@ func addShared(all []Shared, s Shared) []Shared {
 }
 
 // joined sorts runs by address, and makes one of those that go on.
-func joined(runs []Run) []Run {
+func joined(runs []Run) (out []Run) {
 	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(a.Addr, b.Addr) })
-	var out []Run
 	for _, r := range runs {
-		if n := len(out); n > 0 && out[n-1].goesOn(r) && out[n-1].Kind == r.Kind {
-			out[n-1].Count += r.Count
-			continue
-		}
-		out = append(out, r)
+		out = appendRun(out, r)
 	}
 	return out
 }

@@ -18,61 +18,87 @@ func at(addr, frame, count uint64) Run { return Run{Addr: addr * page, Frame: fr
 func place(pid int, addr uint64) Place { return Place{pid, addr * page} }
 
 func TestShareOut(t *testing.T) {
-	pid := func(process int) int { return 100 + process }
 	for _, tt := range []struct {
 		name   string
 		claims []claim
-		alone  []claim
-		shared []Shared
+		want   [][]claim
 	}{
-		{"none", nil, nil, nil},
-		{"nobody else", []claim{{0, at(5, 50, 3)}}, []claim{{0, at(5, 50, 3)}}, nil},
-		{
-			"a fork", []claim{{0, at(5, 50, 3)}, {1, at(5, 50, 3)}}, nil,
-			[]Shared{{Frame: 50, Count: 3, Places: []Place{place(100, 5), place(101, 5)}}},
-		},
+		{"none", nil, nil},
+		{"nobody else", []claim{{0, at(5, 50, 3)}}, [][]claim{{{0, at(5, 50, 3)}}}},
+		{"a fork", []claim{{0, at(5, 50, 3)}, {1, at(5, 50, 3)}}, [][]claim{{{0, at(5, 50, 3)}, {1, at(5, 50, 3)}}}},
 		{
 			"a fork that has written to the middle",
 			[]claim{{0, at(5, 50, 3)}, {1, at(5, 50, 1)}, {1, at(7, 52, 1)}},
-			[]claim{{0, at(6, 51, 1)}},
-			[]Shared{
-				{Frame: 50, Count: 1, Places: []Place{place(100, 5), place(101, 5)}},
-				{Frame: 52, Count: 1, Places: []Place{place(100, 7), place(101, 7)}},
-			},
+			[][]claim{{{0, at(5, 50, 1)}, {1, at(5, 50, 1)}}, {{0, at(6, 51, 1)}}, {{0, at(7, 52, 1)}, {1, at(7, 52, 1)}}},
 		},
 		{
 			"three processes with different parts",
-			[]claim{{0, at(0, 10, 8)}, {1, at(0, 10, 4)}, {2, at(2, 12, 6)}}, nil,
-			[]Shared{
-				{Frame: 10, Count: 2, Places: []Place{place(100, 0), place(101, 0)}},
-				{Frame: 12, Count: 2, Places: []Place{place(100, 2), place(101, 2), place(102, 2)}},
-				{Frame: 14, Count: 4, Places: []Place{place(100, 4), place(102, 4)}},
+			[]claim{{0, at(0, 10, 8)}, {1, at(0, 10, 4)}, {2, at(2, 12, 6)}},
+			[][]claim{
+				{{0, at(0, 10, 2)}, {1, at(0, 10, 2)}}, {{0, at(2, 12, 2)}, {1, at(2, 12, 2)}, {2, at(2, 12, 2)}}, {{0, at(4, 14, 4)}, {2, at(4, 14, 4)}},
 			},
 		},
-		{
-			"equal pages of one process", []claim{{0, at(5, 50, 1)}, {0, at(9, 50, 1)}}, nil,
-			[]Shared{{Frame: 50, Count: 1, Places: []Place{place(100, 5), place(100, 9)}}},
-		},
-		{
-			"pieces that belong together", []claim{{0, at(5, 50, 2)}, {0, at(7, 52, 2)}, {1, at(5, 50, 4)}}, nil,
-			[]Shared{{Frame: 50, Count: 4, Places: []Place{place(100, 5), place(101, 5)}}},
-		},
-		{
-			"half of a huge page",
-			[]claim{{0, Run{512 * page, 1024, 512, Huge}}, {1, at(512, 1024, 256)}},
-			[]claim{{0, at(768, 1280, 256)}},
-			[]Shared{{Frame: 1024, Count: 256, Places: []Place{place(100, 512), place(101, 512)}}},
-		},
+		{"equal pages of one process", []claim{{0, at(9, 50, 1)}, {0, at(5, 50, 1)}}, [][]claim{{{0, at(5, 50, 1)}, {0, at(9, 50, 1)}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			alone, shared := shareOut(tt.claims, pid)
-			if diff := cmp.Diff(tt.alone, alone, cmp.AllowUnexported(claim{})); diff != "" {
-				t.Errorf("alone: %s", diff)
+			var got [][]claim
+			for _, h := range shareOut(tt.claims) {
+				got = append(got, h.claims)
 			}
-			if diff := cmp.Diff(tt.shared, shared); diff != "" {
-				t.Errorf("shared: %s", diff)
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(claim{})); diff != "" {
+				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestKindsOfSharedFrames splits what two processes have in common.
+func TestKindsOfSharedFrames(t *testing.T) {
+	kinds := func(k Kind) func(uint64) (Kind, error) { return func(uint64) (Kind, error) { return k, nil } }
+	both := func(addr, frame, count uint64, k Kind) holding {
+		r := Run{Addr: addr * page, Frame: frame, Count: count, Kind: k}
+		return holding{[]claim{{0, r}, {1, r}}}
+	}
+	apart := holding{[]claim{{0, at(512, 1024, 512)}, {1, at(513, 1024, 512)}}}
+	for _, tt := range []struct {
+		name string
+		have holding
+		kind Kind // of whatever is asked for
+		want []holding
+	}{
+		{"small pages", both(5, 50, 3, Small), Huge, []holding{both(5, 50, 3, Small)}},
+		{"many small pages", both(512, 1024, 512, Small), Small, []holding{both(512, 1024, 512, Small)}},
+		{"the huge zero page", both(512, 1024, 512, Small), zeroes, []holding{both(512, 1024, 512, zeroes)}},
+		{
+			"a huge page with neighbours", both(510, 1022, 516, Small), Huge,
+			[]holding{both(510, 1022, 2, Small), both(512, 1024, 512, Huge), both(1024, 1536, 2, Small)},
+		},
+		{"two of the pool", both(512, 1024, 1024, Small), HugeTLB, []holding{both(512, 1024, 1024, HugeTLB)}},
+		{"a huge page that is not mapped as one", both(513, 1024, 512, Small), Huge, []holding{both(513, 1024, 512, Small)}},
+		{"a huge page that one has elsewhere", apart, Huge, []holding{apart}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.have.byKind(kinds(tt.kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(holding{}, claim{})); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSharedRunsAreJoined(t *testing.T) {
+	shared := func(frame, count, addr0, addr1 uint64) Shared {
+		return Shared{Frame: frame, Count: count, Places: []Place{place(1, addr0), place(2, addr1)}}
+	}
+	var all []Shared
+	for _, s := range []Shared{shared(10, 2, 0, 100), shared(12, 1, 2, 102), shared(13, 1, 3, 104), shared(15, 1, 5, 106)} {
+		all = addShared(all, s)
+	}
+	if diff := cmp.Diff([]Shared{shared(10, 3, 0, 100), shared(13, 1, 3, 104), shared(15, 1, 5, 106)}, all); diff != "" {
+		t.Error(diff)
 	}
 }
 

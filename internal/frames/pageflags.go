@@ -40,50 +40,31 @@ func openPageFlags() (*pageFlags, error) {
 
 func (p *pageFlags) Close() error { return p.file.Close() }
 
-// each calls report for so many frames from first on, in ascending order.
-func (p *pageFlags) each(first, count uint64, report func(frame, flags uint64)) error {
-	buf := make([]byte, 8*min(count, 64<<10))
-	for count > 0 {
-		part := buf[:min(uint64(len(buf)), count*8)]
-		// The file ends with the last page frame.
-		n, err := p.file.ReadAt(part, int64(first*8))
-		if n == 0 {
-			return fmt.Errorf("%s at page frame %#x: %w", p.file.Name(), first, err)
-		}
-		for i := 0; i+8 <= n; i += 8 {
-			report(first, binary.LittleEndian.Uint64(part[i:]))
-			first++
-			count--
-		}
+// read returns the flags of so many frames from first on.
+func (p *pageFlags) read(first, count uint64) ([]uint64, error) {
+	buf := make([]byte, 8*count)
+	if _, err := p.file.ReadAt(buf, int64(first*8)); err != nil {
+		return nil, fmt.Errorf("%s at page frame %#x: %w", p.file.Name(), first, err)
 	}
-	return nil
+	flags := make([]uint64, count)
+	for i := range flags {
+		flags[i] = binary.LittleEndian.Uint64(buf[8*i:])
+	}
+	return flags, nil
 }
 
-// kind tells what a page of Size bytes is.
-func (p *pageFlags) kind(frame uint64) (k Kind, err error) {
-	err = p.each(frame, 1, func(_, flags uint64) {
-		switch {
-		case flags&flagHugeTLB != 0:
-			k = HugeTLB
-		case flags&flagHuge != 0:
-			k = Huge
-		}
-	})
-	return k, err
-}
-
-// anonymous returns the parts of r that are memory of processes, and not one of the kernel's zero pages.
-func (p *pageFlags) anonymous(r Run) (parts []Run, err error) {
-	err = p.each(r.Frame, r.Count, func(frame, flags uint64) {
-		if flags&flagAnonymous == 0 || flags&flagZero != 0 {
-			return
-		}
-		page := Run{Addr: r.Addr + (frame-r.Frame)*kernel.PageSize, Frame: frame, Count: 1}
-		if n := len(parts); n > 0 && parts[n-1].goesOn(page) {
-			parts[n-1].Count++
-			return
-		}
-		parts = append(parts, page)
-	})
-	return parts, err
+// kind tells what kind of a page of Size bytes begins with a frame.
+func (p *pageFlags) kind(frame uint64) (Kind, error) {
+	flags, err := p.read(frame, 1)
+	switch {
+	case err != nil:
+		return Small, err
+	case flags[0]&flagZero != 0:
+		return zeroes, nil
+	case flags[0]&flagHugeTLB != 0:
+		return HugeTLB, nil
+	case flags[0]&flagHuge != 0:
+		return Huge, nil
+	}
+	return Small, nil
 }

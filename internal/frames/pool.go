@@ -159,16 +159,15 @@ func find(mem []byte) ([]Frame, error) {
 
 // addressOf returns where memory of ours lies, by /proc/self/pagemap.
 func addressOf(pagemap *os.File, mem []byte) (uint64, error) {
-	const present, number = 1 << 63, 1<<55 - 1 // Documentation/admin-guide/mm/pagemap.rst
 	var word [8]byte
 	if _, err := pagemap.ReadAt(word[:], int64(kernel.AddressOf(mem)/kernel.PageSize*8)); err != nil {
 		return 0, fmt.Errorf("/proc/self/pagemap: %w", err)
 	}
 	entry := binary.LittleEndian.Uint64(word[:])
-	if entry&present == 0 || entry&number == 0 {
+	if entry&entryPresent == 0 || entry&entryFrame == 0 {
 		return 0, errors.New("page frame numbers are hidden from kup (needs CAP_SYS_ADMIN)")
 	}
-	return entry & number * kernel.PageSize, nil
+	return entry & entryFrame * kernel.PageSize, nil
 }
 
 // choose picks so many frames that they lie in few blocks, of those that lie in ram as a whole.

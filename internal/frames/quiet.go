@@ -15,7 +15,7 @@ type setting struct {
 	alike string // does as well
 }
 
-const hugePages = "/sys/kernel/mm/transparent_hugepage"
+const thpSettings = "/sys/kernel/mm/transparent_hugepage"
 
 // quietSettings are described in Documentation/admin-guide/sysctl/vm.rst and below Documentation/admin-guide/mm.
 var quietSettings = []setting{
@@ -24,11 +24,11 @@ var quietSettings = []setting{
 	// A boost has kcompactd woken: mm/vmscan.c, balance_pgdat.
 	{"/proc/sys/vm/watermark_boost_factor", "0", ""},
 	// khugepaged ends, and what it does is done, when nobody may have huge pages: mm/khugepaged.c, start_stop_khugepaged.
-	{hugePages + "/enabled", "never", ""},
+	{thpSettings + "/enabled", "never", ""},
 	// The same for one size, which goes by the setting for all unless it was given one of its own (v6.8).
-	{hugePages + "/hugepages-2048kB/enabled", "inherit", "never"},
+	{thpSettings + "/hugepages-2048kB/enabled", "inherit", "never"},
 	// Page faults do not compact memory.
-	{hugePages + "/defrag", "never", ""},
+	{thpSettings + "/defrag", "never", ""},
 	// To write 2 would give every page a frame of its own again; to leave it does nothing.
 	{"/sys/kernel/mm/ksm/run", "0", "2"},
 	{"/proc/sys/kernel/numa_balancing", "0", ""},

@@ -36,51 +36,64 @@ func PrivateMappings(pid int) ([]image.Extent, error) {
 	return private, nil
 }
 
-// Scan finds the page frames of frozen processes. It takes some 10 ms per GB, times more where the memory is scattered.
+// Scan finds the page frames of frozen processes.
 func Scan(processes []Process) (*Inventory, error) {
 	seen, err := look(processes)
 	if err != nil {
 		return nil, err
 	}
-	v := &Inventory{asked: processes, seen: seen}
 	flags, err := openPageFlags()
 	if err != nil {
 		return nil, err
 	}
 	defer flags.Close()
+	v := &Inventory{asked: processes, seen: seen}
 	var claims []claim
 	for i, s := range seen {
-		own, common, err := s.kinds(flags)
-		if err != nil {
-			return nil, fmt.Errorf("memory of pid %d: %w", processes[i].PID, err)
+		r := Resident{PID: processes[i].PID, Swapped: s.swapped}
+		for _, run := range s.runs {
+			if !run.alone {
+				claims = append(claims, claim{i, run.Run})
+				continue
+			}
+			if r.Runs, err = appendByKind(r.Runs, run.Run, flags.kind); err != nil {
+				return nil, err
+			}
 		}
-		for _, r := range common {
-			claims = append(claims, claim{i, r})
-		}
-		v.Processes = append(v.Processes, Resident{PID: processes[i].PID, Runs: own, Swapped: s.swapped})
+		v.Processes = append(v.Processes, r)
 	}
-	alone, shared := shareOut(claims, func(i int) int { return processes[i].PID })
-	for _, c := range alone {
-		v.Processes[c.process].Runs = append(v.Processes[c.process].Runs, c.Run)
+	return v, v.settle(claims, flags)
+}
+
+// settle adds what the kernel does not say for certain that one process alone has it.
+func (v *Inventory) settle(claims []claim, flags *pageFlags) error {
+	if len(claims) == 0 {
+		return nil
+	}
+	for _, whole := range shareOut(claims) {
+		parts, err := whole.byKind(flags.kind)
+		if err != nil {
+			return err
+		}
+		for _, h := range parts {
+			v.add(h)
+		}
 	}
 	for i := range v.Processes {
 		v.Processes[i].Runs = joined(v.Processes[i].Runs)
 	}
-	v.Shared = shared
-	return v, nil
+	return nil
 }
 
-// Moved looks again, and returns the pages of each process of Scan that are not in the frames of before, by address. Nothing but the page tables is read for it.
-func (v *Inventory) Moved() ([][]image.Extent, error) {
-	seen, err := look(v.asked)
-	if err != nil {
-		return nil, err
+func (v *Inventory) add(h holding) {
+	switch {
+	case h.run().Kind == zeroes:
+	case len(h.claims) > 1:
+		v.Shared = addShared(v.Shared, h.shared(v.asked))
+	default:
+		r := &v.Processes[h.claims[0].process]
+		r.Runs = append(r.Runs, h.run())
 	}
-	moved := make([][]image.Extent, len(seen))
-	for i := range seen {
-		moved[i] = differences(v.seen[i].runs, seen[i].runs)
-	}
-	return moved, nil
 }
 
 // sighting is what the kernel said of a process's pages, files left out.
@@ -100,6 +113,8 @@ type section struct {
 	process int // index
 	pagemap *os.File
 	image.Extent
+	zero   uint64 // number of the zero page's frame
+	sparse bool   // there may be large holes
 
 	found *sighting
 }
@@ -107,8 +122,21 @@ type section struct {
 // sectionSize is the size of a section, bytes.
 const sectionSize = 64 << 20
 
+// Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
+const (
+	entryFrame   = 1<<55 - 1
+	entryAlone   = 1 << 56
+	entryFile    = 1 << 61
+	entrySwapped = 1 << 62
+	entryPresent = 1 << 63
+)
+
 // look reads the page tables of processes.
 func look(processes []Process) ([]sighting, error) {
+	zero, err := zeroFrame()
+	if err != nil {
+		return nil, err
+	}
 	var sections []section
 	for i, p := range processes {
 		pagemap, err := kernel.OpenFile(procfs.Path(p.PID, "pagemap"))
@@ -116,10 +144,19 @@ func look(processes []Process) ([]sighting, error) {
 			return nil, err
 		}
 		defer pagemap.Close()
+		status, err := procfs.ReadStatus(p.PID)
+		if err != nil {
+			return nil, err
+		}
+		// To look where pages are costs a third of reading where they are: it must be worth it.
+		dense := 2 * status.VMRSS
 		for _, m := range p.Mappings {
-			for at := m.Start; at < m.End; at += sectionSize {
-				sections = append(sections, section{i, pagemap, image.Extent{Start: at, End: min(at+sectionSize, m.End)}, &sighting{}})
+			size := m.End - m.Start
+			s := section{process: i, pagemap: pagemap, zero: zero, sparse: size > dense}
+			if !s.sparse {
+				dense -= size
 			}
+			sections = s.split(sections, m)
 		}
 	}
 	if err := parallel.Each(sections, section.read); err != nil {
@@ -134,6 +171,16 @@ func look(processes []Process) ([]sighting, error) {
 		all.swapped = append(all.swapped, s.found.swapped...)
 	}
 	return seen, nil
+}
+
+// split appends the sections of a mapping.
+func (s section) split(all []section, mapping image.Extent) []section {
+	for at := mapping.Start; at < mapping.End; at += sectionSize {
+		s.Extent = image.Extent{Start: at, End: min(at+sectionSize, mapping.End)}
+		s.found = &sighting{}
+		all = append(all, s)
+	}
+	return all
 }
 
 // add appends r, as one with the last run if it goes on there.
@@ -165,10 +212,10 @@ func (s section) read() error {
 	}
 }
 
-// populated returns where there are pages, with small gaps, and everything if the kernel cannot tell quickly.
+// populated returns where there are pages, with small gaps, or everything if there is no quick way to find out.
 func (s section) populated() ([]image.Extent, error) {
 	const gap = 64 * kernel.PageSize // cheaper to read than to skip
-	if kernel.FeaturePagemapScan.Err() != nil {
+	if !s.sparse || kernel.FeaturePagemapScan.Err() != nil {
 		return []image.Extent{s.Extent}, nil
 	}
 	scan := kernel.PageScan{Start: s.Start, End: s.End, Any: kernel.PageIsPresent | kernel.PageIsSwapped, Return: kernel.PageIsPresent}
@@ -183,18 +230,6 @@ func (s section) populated() ([]image.Extent, error) {
 	return all, err
 }
 
-// Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
-const (
-	entryFrame   = 1<<55 - 1
-	entryAlone   = 1 << 56
-	entryFile    = 1 << 61
-	entrySwapped = 1 << 62
-	entryPresent = 1 << 63
-)
-
-// errHidden says that kup may not see page frames.
-var errHidden = errors.New("page frame numbers are hidden from kup (needs CAP_SYS_ADMIN)")
-
 func (s section) readEntries(e image.Extent) error {
 	buf := make([]byte, (e.End-e.Start)/kernel.PageSize*8)
 	if _, err := s.pagemap.ReadAt(buf, int64(e.Start/kernel.PageSize*8)); err != nil {
@@ -204,9 +239,7 @@ func (s section) readEntries(e image.Extent) error {
 		entry := binary.LittleEndian.Uint64(buf)
 		buf = buf[8:]
 		switch {
-		case entry&entryFile != 0:
-		case entry&entryPresent != 0 && entry&entryFrame == 0:
-			return errHidden
+		case entry&entryFile != 0 || entry&entryPresent != 0 && entry&entryFrame == s.zero:
 		case entry&entryPresent != 0:
 			s.found.add(seenRun{Run{Addr: at, Frame: entry & entryFrame, Count: 1}, entry&entryAlone != 0})
 		case entry&entrySwapped != 0:
@@ -214,6 +247,25 @@ func (s section) readEntries(e image.Extent) error {
 		}
 	}
 	return nil
+}
+
+// zeroFrame is the number of the page frame that memory is read from before it is written to. Huge pages have another.
+func zeroFrame() (uint64, error) {
+	mem, err := kernel.MapAnon(kernel.PageSize, kernel.ProtRead, kernel.MapPrivate)
+	if err != nil {
+		return 0, err
+	}
+	defer kernel.Unmap(mem)
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return 0, err
+	}
+	defer pagemap.Close()
+	if mem[0] != 0 {
+		return 0, errors.New("untouched memory is not zero")
+	}
+	addr, err := addressOf(pagemap, mem)
+	return addr / kernel.PageSize, err
 }
 
 func appendPage(all []image.Extent, at uint64) []image.Extent {
@@ -226,107 +278,4 @@ func appendExtent(all []image.Extent, start, end uint64) []image.Extent {
 		return all
 	}
 	return append(all, image.Extent{Start: start, End: end})
-}
-
-// kinds finds out what kind the frames are of, and whether others may have them too.
-func (s *sighting) kinds(flags *pageFlags) (own, common []Run, err error) {
-	for _, r := range s.runs {
-		if r.alone {
-			if own, err = appendKinds(own, r.Run, flags); err != nil {
-				return nil, nil, err
-			}
-			continue
-		}
-		// It is not even certain that these are memory of the process.
-		anonymous, err := flags.anonymous(r.Run)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, a := range anonymous {
-			if common, err = appendKinds(common, a, flags); err != nil {
-				return nil, nil, err
-			}
-		}
-	}
-	return own, common, nil
-}
-
-// appendKinds appends r, split where it has huge pages.
-func appendKinds(all []Run, r Run, flags *pageFlags) ([]Run, error) {
-	const pages = Size / kernel.PageSize
-	if (r.Addr/kernel.PageSize-r.Frame)%pages != 0 {
-		return append(all, r), nil // whatever the frames are, they are not mapped as huge pages
-	}
-	for r.Count > 0 {
-		part := r
-		part.Count = min(r.Count, pages-r.Frame%pages)
-		if part.Count == pages {
-			var err error
-			if part.Kind, err = flags.kind(part.Frame); err != nil {
-				return nil, err
-			}
-		}
-		if n := len(all); n > 0 && all[n-1].goesOn(part) && all[n-1].Kind == part.Kind {
-			all[n-1].Count += part.Count
-		} else {
-			all = append(all, part)
-		}
-		r.Addr, r.Frame, r.Count = r.Addr+part.Count*kernel.PageSize, r.Frame+part.Count, r.Count-part.Count
-	}
-	return all, nil
-}
-
-// differences returns the pages that are not in the same frames in both lists, sorted by address.
-func differences(before, now []seenRun) (out []image.Extent) {
-	a, b := cursor{runs: before}, cursor{runs: now}
-	for {
-		x, y := a.head(), b.head()
-		switch {
-		case x.Count == 0 && y.Count == 0:
-			return out
-		case y.Count == 0 || x.Count > 0 && x.Addr < y.Addr:
-			out = a.giveUp(out, y)
-		case x.Count == 0 || y.Addr < x.Addr:
-			out = b.giveUp(out, x)
-		default:
-			count := min(x.Count, y.Count)
-			if x.Frame != y.Frame {
-				out = appendExtent(out, x.Addr, x.Addr+count*kernel.PageSize)
-			}
-			a.skip(count)
-			b.skip(count)
-		}
-	}
-}
-
-// cursor goes through runs page by page.
-type cursor struct {
-	runs []seenRun
-	done uint64 // pages of the first
-}
-
-// head is what is left of the first run, a run of no pages at the end.
-func (c *cursor) head() Run {
-	if len(c.runs) == 0 {
-		return Run{}
-	}
-	r := c.runs[0].Run
-	return Run{Addr: r.Addr + c.done*kernel.PageSize, Frame: r.Frame + c.done, Count: r.Count - c.done}
-}
-
-// skip goes on by pages of the first run.
-func (c *cursor) skip(count uint64) {
-	if c.done += count; c.done == c.runs[0].Count {
-		c.runs, c.done = c.runs[1:], 0
-	}
-}
-
-// giveUp skips what is before other, which has no such pages, and adds it to out.
-func (c *cursor) giveUp(out []image.Extent, other Run) []image.Extent {
-	r := c.head()
-	if other.Count > 0 {
-		r.Count = min(r.Count, (other.Addr-r.Addr)/kernel.PageSize)
-	}
-	c.skip(r.Count)
-	return appendExtent(out, r.Addr, r.Addr+r.Count*kernel.PageSize)
 }

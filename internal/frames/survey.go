@@ -140,19 +140,21 @@ func inspect(r kexec.Range, ram kexec.Ranges, flags *pageFlags) (b block, why st
 	}
 	dir := fmt.Sprintf("%s/memory%d", memoryDir, r.Start/r.Size())
 	b = block{Range: r, state: dir + "/state"}
-	state, err := os.ReadFile(b.state)
-	if err != nil {
+	switch online, err := isOnline(b.state); {
+	case err != nil:
 		return b, "", err
-	}
-	if strings.TrimSpace(string(state)) != "online" {
+	case !online:
 		return b, "offline already", nil
 	}
 	if b.online, err = howOnline(dir); err != nil {
 		return b, "", err
 	}
-	first := r.Start / kernel.PageSize
-	if err := flags.each(first, r.Size()/kernel.PageSize, func(_, flags uint64) { b.add(flags) }); err != nil {
+	used, err := flags.read(r.Start/kernel.PageSize, r.Size()/kernel.PageSize)
+	if err != nil {
 		return b, "", err
+	}
+	for _, f := range used {
+		b.add(f)
 	}
 	if b.pool > 0 {
 		return b, "with huge pages of the pool", nil
@@ -176,15 +178,23 @@ func howOnline(dir string) (string, error) {
 
 // putOnline writes how to the state of a block unless it is online.
 func putOnline(path, how string) error {
-	state, err := os.ReadFile(path)
-	if err != nil {
+	online, err := isOnline(path)
+	if online || err != nil {
 		return err
 	}
-	if strings.TrimSpace(string(state)) == "online" {
+	failed := writeText(path, how)
+	if failed == nil {
 		return nil
 	}
-	if err := writeText(path, how); err != nil {
-		return fmt.Errorf("a memory block of the machine stays offline; try again with: echo %s >%s: %w", how, path, err)
+	// The kernel may have been busy with what a process was killed in, and have given it up before it was our turn.
+	if online, err := isOnline(path); online && err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("a memory block of the machine stays offline; try again with: echo %s >%s: %w", how, path, failed)
+}
+
+// isOnline reads the state of a block.
+func isOnline(path string) (bool, error) {
+	state, err := os.ReadFile(path)
+	return strings.TrimSpace(string(state)) == "online", err
 }
