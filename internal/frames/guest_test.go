@@ -47,15 +47,17 @@ const (
 
 func startGuest(t *testing.T, line string) *guest {
 	t.Helper()
-	crowd := filepath.Join(t.TempDir(), "crowd")
-	gcc := exec.CommandContext(t.Context(), "gcc", "-O1", "-pthread", "-static", "-o", crowd, "../../test/programs/memory/crowd.c")
-	if text, err := gcc.CombinedOutput(); err != nil {
-		t.Fatalf("gcc: %v: %s", err, text)
+	files := map[string]string{"/bin/room": vmtest.Build(t, "./internal/frames/testdata/room")}
+	for _, name := range []string{"crowd", "pins"} {
+		out := filepath.Join(t.TempDir(), name)
+		gcc := exec.CommandContext(t.Context(), "gcc", "-O1", "-pthread", "-static", "-o", out, "../../test/programs/memory/"+name+".c")
+		if text, err := gcc.CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v: %s", err, text)
+		}
+		files["/bin/"+name] = out
 	}
 	k := vmtest.Kernel(t, line)
-	initrd := vmtest.Initramfs(t, vm.Initramfs{
-		Kernel: k, Files: map[string]string{"/bin/crowd": crowd, "/bin/room": vmtest.Build(t, "./internal/frames/testdata/room")},
-	})
+	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k, Files: files})
 	g := &guest{Guest: vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, MemoryMB: 1536})}
 	// Files that are gone afterwards keep the programs apart, so that there is hardly a memory block without any of them.
 	g.sh(t, "mkdir /run/apart; mount -t tmpfs -o size=100% apart /run/apart")
@@ -99,7 +101,7 @@ func (g *guest) until(t *testing.T, command string) {
 // room returns the answer of testdata/room, whose arguments may go on as a shell command.
 func (g *guest) room(t *testing.T, args string) answer {
 	t.Helper()
-	return parse(t, g.sh(t, "room "+args))
+	return parse(t, g.sh(t, "PATIENCE=2s room "+args))
 }
 
 func parse(t *testing.T, text string) (a answer) {
@@ -224,6 +226,11 @@ func (g *guest) refuses(t *testing.T) {
 		says      string
 		after     string
 	}{
+		{
+			"pinned everywhere", 640, "setsid pins /run/pins.log /run/unpin 640 >/dev/null 2>&1 </dev/null & " +
+				"until grep -q ready /run/pins.log; do sleep 0.2; done", "not empty within 2s",
+			"touch /run/unpin; while pidof pins; do sleep 0.1; done; grep -q ok /run/pins.log",
+		},
 		{"more than there is", 1300, "true", "MB of memory are available, and it takes 1664 MB", "true"},
 		{
 			"full", 384, "mkdir -p /run/full; mount -t tmpfs -o size=95% full /run/full; " +
@@ -233,6 +240,7 @@ func (g *guest) refuses(t *testing.T) {
 	} {
 		g.sh(t, tt.before)
 		a := g.room(t, fmt.Sprintf("hold /run/kup %d </dev/null", tt.megabytes))
+		t.Logf("%s: %s, in %.1f s", tt.name, a.Error, a.Seconds)
 		if !a.NoSlice || !strings.Contains(a.Error, tt.says) {
 			t.Errorf("%s: %+v", tt.name, a)
 		}

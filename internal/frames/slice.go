@@ -18,28 +18,31 @@ var ErrNoSlice = errors.New("no room for the next kernel beside the applications
 // Slice is memory for the next kernel to start in: whole memory blocks that the running kernel has given up. What applications had there it has moved elsewhere, while
 // they ran.
 type Slice struct {
-	changes *ledger
-	blocks  kexec.Ranges
+	changes  *ledger
+	blocks   kexec.Ranges
+	patience time.Duration // per block
 }
 
-// Bounds of the work. The kernel goes on trying to empty a block until it is interrupted.
+// Patience is how long the kernel may try to empty a block. It does not give up by itself.
+const Patience = 20 * time.Second
+
+// Bounds of the work, in blocks that could not be emptied.
 const (
-	sliceTime   = 2 * time.Minute
-	blockTime   = 20 * time.Second
-	maxAttempts = 64 // of blocks, beyond those that are needed
+	maxSlow   = 6
+	maxFailed = 64
 )
 
 // spareMemory is what must stay available, bytes: for the applications to go on, and to load a kernel with.
 const spareMemory = 256 << 20
 
 // TakeSlice takes memory blocks offline until they have need bytes. It notes in a directory how that is taken back, see Recover. If it fails, all blocks are online
-// again; ErrNoSlice says in numbers what there is too little of.
-func TakeSlice(ctx context.Context, dir string, need uint64) (*Slice, error) {
+// again; ErrNoSlice says in numbers what there is too little of. The kernel may try to empty each block for a time, such as Patience.
+func TakeSlice(ctx context.Context, dir string, need uint64, patience time.Duration) (*Slice, error) {
 	l, err := newLedger(dir, sliceLedger)
 	if err != nil {
 		return nil, err
 	}
-	s := &Slice{changes: l}
+	s := &Slice{changes: l, patience: patience}
 	if err := s.fill(ctx, need); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -79,11 +82,10 @@ func (s *Slice) fill(ctx context.Context, need uint64) error {
 
 // takeOffline takes as many blocks as are needed, if so many can be had. Those that fail get a second chance: what is busy may not be so for long.
 func (s *Slice) takeOffline(ctx context.Context, found *candidates, need uint64) error {
-	until := time.Now().Add(sliceTime)
-	attempts := 0
+	failed, until := 0, time.Now().Add(maxSlow*s.patience)
 	for _, b := range slices.Concat(found.blocks, found.blocks) {
 		switch {
-		case s.blocks.Size() >= need || attempts == maxAttempts || time.Now().After(until):
+		case s.blocks.Size() >= need || failed == maxFailed || time.Now().After(until):
 			return nil
 		case s.blocks.Overlaps(b.Range):
 			continue
@@ -97,7 +99,7 @@ func (s *Slice) takeOffline(ctx context.Context, found *candidates, need uint64)
 		}
 		if why != "" {
 			found.trouble[b.Start] = why
-			attempts++
+			failed++
 		}
 	}
 	return nil
@@ -108,7 +110,7 @@ func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) 
 	if err := s.changes.add(b.state, b.online); err != nil {
 		return "", err
 	}
-	within, cancel := context.WithTimeout(ctx, blockTime)
+	within, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	err = kernel.WriteUntil(within, b.state, "offline")
 	if err == nil {
@@ -122,7 +124,7 @@ func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) 
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("not empty within %v", blockTime), nil
+		return fmt.Sprintf("not empty within %v", s.patience), nil
 	case errors.Is(err, kernel.EBUSY):
 		return "with pages that cannot be moved", nil
 	case errors.Is(err, kernel.EINVAL):

@@ -18,6 +18,13 @@ func WriteUntil(ctx context.Context, path, text string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := writeUntil(ctx, fd, text); err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+func writeUntil(ctx context.Context, fd int, text string) error {
 	tid, result := make(chan int, 1), make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -29,13 +36,11 @@ func WriteUntil(ctx context.Context, path, text string) error {
 		}
 		result <- err
 	}()
-	if err = interruptible(ctx, <-tid, result); err == nil {
-		return nil
-	}
+	err := interruptible(ctx, <-tid, result)
 	if errors.Is(err, EINTR) {
-		err = context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return &os.PathError{Op: "write", Path: path, Err: err}
+	return err
 }
 
 // interruptible waits for the result of a thread, to which it sends signals from the end of ctx on.
@@ -46,7 +51,7 @@ func interruptible(ctx context.Context, tid int, result <-chan error) error {
 	case <-ctx.Done():
 	}
 	for {
-		// A signal may come a moment too early. Go's runtime uses this one to interrupt threads itself.
+		// A signal may come a moment too early, so there are several. Go's runtime uses this one to interrupt threads itself.
 		_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
 		select {
 		case err := <-result:

@@ -1,6 +1,6 @@
 // Room drives the old kernel's side of package frames inside of a guest, and prints what happens as JSON:
 //
-//	room hold DIR MB      be quiet, take a slice, and hold it until standard input ends
+//	room hold DIR MB      be quiet, take a slice, and hold it until standard input ends; PATIENCE may be set for it
 //	room recover DIR
 //	room shift DIR MB PID...	scan the processes, which are stopped, take a slice, and see what that has moved
 //	room scan PID...      stop the processes, scan them twice, and compare pages, of a quarter of all runs, with what their frames hold
@@ -85,11 +85,17 @@ func hold(a *answer, dir, megabytes string) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	patience := frames.Patience
+	if text := os.Getenv("PATIENCE"); text != "" {
+		if patience, err = time.ParseDuration(text); err != nil {
+			return nil, err
+		}
+	}
 	quiet, err := frames.BeQuiet(dir)
 	if err != nil {
 		return nil, err
 	}
-	slice, err := frames.TakeSlice(context.Background(), dir, mb<<20)
+	slice, err := frames.TakeSlice(context.Background(), dir, mb<<20, patience)
 	if err != nil {
 		return nil, errors.Join(err, quiet.Close())
 	}
