@@ -48,7 +48,7 @@ const (
 func startGuest(t *testing.T, line string) *guest {
 	t.Helper()
 	files := map[string]string{"/bin/room": vmtest.Build(t, "./internal/frames/testdata/room")}
-	for _, name := range []string{"crowd", "pins"} {
+	for _, name := range []string{"crowd", "pins", "swapped"} {
 		out := filepath.Join(t.TempDir(), name)
 		gcc := exec.CommandContext(t.Context(), "gcc", "-O1", "-pthread", "-static", "-o", out, "../../test/programs/memory/"+name+".c")
 		if text, err := gcc.CombinedOutput(); err != nil {
@@ -58,7 +58,7 @@ func startGuest(t *testing.T, line string) *guest {
 	}
 	k := vmtest.Kernel(t, line)
 	initrd := vmtest.Initramfs(t, vm.Initramfs{Kernel: k, Files: files})
-	g := &guest{Guest: vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, MemoryMB: 1536})}
+	g := &guest{Guest: vmtest.Start(t, vm.Config{Kernel: k, Initramfs: initrd, Disk: vmtest.Disk(t, 64, ""), MemoryMB: 1536})}
 	// Files that are gone afterwards keep the programs apart, so that there is hardly a memory block without any of them.
 	g.sh(t, "mkdir /run/apart; mount -t tmpfs -o size=100% apart /run/apart")
 	for n := range crowds {
@@ -204,6 +204,7 @@ func TestRoomIsMadeBesideAnApplication(t *testing.T) {
 			if log := g.sh(t, "cat /run/crowd*.log"); strings.Contains(log, "FAIL") || strings.Count(log, "\nok") != crowds {
 				t.Errorf("the programs: %s", log)
 			}
+			g.swaps(t)
 		})
 	}
 }
@@ -246,4 +247,24 @@ func (g *guest) refuses(t *testing.T) {
 		}
 		g.sh(t, tt.after)
 	}
+}
+
+// swaps scans a program whose memory is swapped out, and again when it is back.
+func (g *guest) swaps(t *testing.T) {
+	t.Helper()
+	g.sh(t, "dd if=/dev/zero of=/data/swap bs=1M count=32 2>/dev/null; mkswap /data/swap; swapon /data/swap")
+	g.sh(t, "rm /run/finish; setsid swapped /run/swapped.log /run/finish 8 >/dev/null 2>&1 </dev/null &")
+	g.until(t, "grep -q ready /run/swapped.log")
+	for _, tt := range []struct {
+		before  string
+		swapped bool
+	}{{"true", true}, {"swapoff /data/swap", false}} {
+		g.sh(t, tt.before)
+		a := g.room(t, "scan $(pidof swapped)")
+		if a.Error != "" || !a.Same || len(a.Different) > 0 || (a.Pages["swapped"] > 1024) != tt.swapped || !tt.swapped && (a.Pages["swapped"] > 0 || a.Pages["small"]+a.Pages["huge"] < 2048) {
+			t.Errorf("after %s: %+v", tt.before, a)
+		}
+		t.Logf("after %s: %v", tt.before, a.Pages)
+	}
+	g.sh(t, "touch /run/finish; while pidof swapped; do sleep 0.1; done; grep -q ok /run/swapped.log")
 }
