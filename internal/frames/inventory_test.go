@@ -38,7 +38,7 @@ func TestShareOut(t *testing.T) {
 				{{0, at(0, 10, 2)}, {1, at(0, 10, 2)}}, {{0, at(2, 12, 2)}, {1, at(2, 12, 2)}, {2, at(2, 12, 2)}}, {{0, at(4, 14, 4)}, {2, at(4, 14, 4)}},
 			},
 		},
-		{"equal pages of one process", []claim{{0, at(9, 50, 1)}, {0, at(5, 50, 1)}}, [][]claim{{{0, at(5, 50, 1)}, {0, at(9, 50, 1)}}}},
+		{"equal pages of one process", []claim{{0, at(5, 50, 1)}, {0, at(9, 50, 1)}}, [][]claim{{{0, at(5, 50, 1)}, {0, at(9, 50, 1)}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got [][]claim

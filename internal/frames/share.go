@@ -16,17 +16,62 @@ type holding struct {
 	claims []claim // all of the same frames and kind
 }
 
-// shareOut finds out who has which frames: it returns them by number, each once.
-func shareOut(claims []claim) (all []holding) {
-	pieces := atCuts(claims)
-	slices.SortFunc(pieces, func(a, b claim) int {
-		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.process, b.process), cmp.Compare(a.Addr, b.Addr))
-	})
-	for len(pieces) > 0 {
-		n := 1
-		for n < len(pieces) && pieces[n].Frame == pieces[0].Frame {
-			n++
+// shareOut finds out who has which frames: it returns them by number, each once. The claims are by process, and by address.
+func shareOut(claims []claim) []holding {
+	sorted := byFrame(claims)
+	all := make([]holding, 0, len(sorted)/2)
+	for len(sorted) > 0 {
+		n, alike := overlapping(sorted)
+		if alike {
+			all = append(all, holding{sorted[:n:n]})
+		} else {
+			all = append(all, apart(sorted[:n])...)
 		}
+		sorted = sorted[n:]
+	}
+	return all
+}
+
+// byFrame returns claims by frame, and where they are equal in the order they had.
+func byFrame(claims []claim) []claim {
+	type key struct {
+		frame uint64
+		index int
+	}
+	keys := make([]key, len(claims))
+	for i, c := range claims {
+		keys[i] = key{c.Frame, i}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if a.frame != b.frame {
+			return cmp.Compare(a.frame, b.frame)
+		}
+		return a.index - b.index
+	})
+	sorted := make([]claim, len(claims))
+	for i, k := range keys {
+		sorted[i] = claims[k.index]
+	}
+	return sorted
+}
+
+// overlapping is how many of the first claims hang together, by frames that they have in common, and whether they are all for the same ones.
+func overlapping(sorted []claim) (n int, alike bool) {
+	first := sorted[0]
+	n, alike = 1, true
+	for end := first.Frame + first.Count; n < len(sorted) && sorted[n].Frame < end; n++ {
+		c := sorted[n]
+		alike = alike && c.Frame == first.Frame && c.Count == first.Count
+		end = max(end, c.Frame+c.Count)
+	}
+	return n, alike
+}
+
+// apart cuts claims into pieces, so that what some have in common is a holding of theirs.
+func apart(claims []claim) (all []holding) {
+	pieces := byFrame(atCuts(claims))
+	for len(pieces) > 0 {
+		n, _ := overlapping(pieces)
 		all = append(all, holding{pieces[:n:n]})
 		pieces = pieces[n:]
 	}
