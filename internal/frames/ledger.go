@@ -18,15 +18,16 @@ import (
 // ledger is the record, in a file, of what was changed of the running kernel. An entry is written before the change that it is about, so that whoever comes after a
 // kup that was killed can take all changes back.
 type ledger struct {
-	Boot    string // ID of the kernel's boot
-	Entries []entry
+	Boot    string  `json:"boot"` // ID of the kernel's boot
+	Entries []entry `json:"entries"`
 
 	path string
 }
 
 // entry says how a change is taken back: by writing Before to Path.
 type entry struct {
-	Path, Before string
+	Path   string `json:"path"`
+	Before string `json:"before"`
 }
 
 // The ledgers in a directory.
@@ -51,7 +52,7 @@ func recoverLedger(path string) error {
 	}
 	l := ledger{path: path}
 	if err := json.Unmarshal(data, &l); err != nil {
-		return fmt.Errorf("%s, which says what was changed of the running kernel, is not readable: %w", path, err)
+		return fmt.Errorf("%s, which says what was changed of the running kernel, is not readable: %w; restart the machine, which takes all of that back, and remove it", path, err)
 	}
 	boot, err := procfs.BootID()
 	if err != nil {

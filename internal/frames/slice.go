@@ -74,7 +74,7 @@ func (s *Slice) fill(ctx context.Context, need uint64) error {
 		return err
 	}
 	if got := s.blocks.Size(); got < need {
-		return fmt.Errorf("%w: only %d of %d MB could be emptied, and it takes whole blocks of %d MB; there are %v",
+		return fmt.Errorf("%w: only %d of %d MB could be emptied, and it takes whole blocks of %d MB; others: %v",
 			ErrNoSlice, got>>20, need>>20, size>>20, found.trouble)
 	}
 	return checkSpare(0)
@@ -116,6 +116,9 @@ func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) 
 	if err == nil {
 		s.blocks = kexec.NewRanges(append(slices.Clone(s.blocks), b.Range)...)
 		return "", nil
+	}
+	if online, err := isOnline(b.state); err != nil || !online {
+		return "neither online nor offline", err // it is still noted
 	}
 	if err := s.changes.drop(); err != nil {
 		return "", err

@@ -46,8 +46,8 @@ func TestTroubleIsCounted(t *testing.T) {
 		trouble trouble
 		want    string
 	}{
-		{nil, "no others"},
-		{trouble{1: "with holes", 5: "offline already", 7: "with holes"}, "1 offline already, 2 with holes"},
+		{nil, "none"},
+		{trouble{1: "with holes", 5: "offline already", 7: "with holes"}, "1 offline already; 2 with holes"},
 	} {
 		if got := tt.trouble.String(); got != tt.want {
 			t.Errorf("%q, want %q", got, tt.want)

@@ -55,7 +55,7 @@ type candidates struct {
 // trouble says what is the matter with blocks, by their addresses.
 type trouble map[uint64]string
 
-// String counts them, as "3 blocks with holes, 2 offline already".
+// String counts them, as "2 offline already; 3 with holes".
 func (t trouble) String() string {
 	count := map[string]int{}
 	for _, why := range t {
@@ -65,8 +65,11 @@ func (t trouble) String() string {
 	for _, why := range slices.Sorted(maps.Keys(count)) {
 		parts = append(parts, fmt.Sprintf("%d %s", count[why], why))
 	}
-	return cmp.Or(strings.Join(parts, ", "), "no others")
+	return cmp.Or(strings.Join(parts, "; "), "none")
 }
+
+// choice is how many blocks are looked at beyond twice as many as are needed.
+const choice = 32
 
 // survey looks for blocks that may be taken offline. Large machines have more of them than are worth a look: it begins with the lowest, because devices may need
 // memory below 4 GB, and ends when there is a choice.
@@ -87,7 +90,7 @@ func survey(size, need uint64) (*candidates, error) {
 	c := &candidates{trouble: trouble{}}
 	easy := uint64(0)
 	for _, r := range all {
-		if easy >= 2*need+8*size {
+		if easy >= 2*need+choice*size {
 			break
 		}
 		b, why, err := inspect(r, ram, flags)
