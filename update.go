@@ -14,9 +14,10 @@ type Carrier = update.Carrier
 
 // The carriers.
 const (
-	CarrierBest = update.CarrierBest
-	CarrierDisk = update.CarrierDisk
-	CarrierRAM  = update.CarrierRAM
+	CarrierBest   = update.CarrierBest
+	CarrierDisk   = update.CarrierDisk
+	CarrierRAM    = update.CarrierRAM
+	CarrierFrames = update.CarrierFrames
 )
 
 // UpdateOptions says what kernel to change to.
@@ -28,6 +29,7 @@ type UpdateOptions struct {
 	DryRun    bool   // check only
 	NoPrecopy bool   // leave all memory to the freeze
 	Carrier   Carrier
+	Module    string // path of kup's module for the new kernel, for CarrierFrames
 	Progress  Progress
 	Log       func(Step) // told of each step when it is reached; may be nil
 }
@@ -43,7 +45,7 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 		return nil, err
 	}
 	return update.Run(ctx, update.Options{
-		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier,
+		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier, Module: o.Module,
 		Tool: version(), Progress: o.Progress, Log: o.Log,
 	})
 }

@@ -13,7 +13,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier ram|disk] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--no-precopy] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -26,7 +26,12 @@ care ends.
 Memory is carried in page frames that the new kernel leaves alone until they were read (--carrier ram), or in files in the state
 directory (--carrier disk). Without --carrier kup takes ram if about as much memory as the applications have is free, and the new
 kernel's modules dax_hmem and kmem are installed, with which "kup boot" makes the frames ordinary memory again. What is in
-page frames is lost if the machine is switched off on the way: the applications are started afresh then. With --no-precopy all memory is written while they stand still: less is written in all, and the pause is longer.
+page frames is lost if the machine is switched off on the way: the applications are started afresh then. With --no-precopy all memory
+is written while they stand still: less is written in all, and the pause is longer.
+
+With --carrier frames memory is not copied but stays where it is: some memory blocks are emptied while the applications run, the new
+kernel starts in these and reserves the rest, and kup's module for it (--module, see "kup module build") makes the page frames the
+applications' again. There is no way back if the new kernel cannot do that: the applications are lost then.
 
 The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
 network is up; see there.
@@ -39,8 +44,8 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 			if o.Kernel == "" {
 				return usagef("update needs --kernel")
 			}
-			if !slices.Contains([]kup.Carrier{kup.CarrierBest, kup.CarrierRAM, kup.CarrierDisk}, o.Carrier) {
-				return usagef("--carrier %s: there are ram and disk", o.Carrier)
+			if !slices.Contains([]kup.Carrier{kup.CarrierBest, kup.CarrierRAM, kup.CarrierDisk, kup.CarrierFrames}, o.Carrier) {
+				return usagef("--carrier %s: there are frames, ram and disk", o.Carrier)
 			}
 			o.State, o.Log = c.state, c.log
 			ctx, stop := interruptible(cmd.Context())
@@ -60,7 +65,8 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.StringVar(&o.Initrd, "initrd", "", "its initrd")
 	flags.StringVar(&o.Append, "append", "", "added to the running kernel's command line")
 	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
-	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: ram or disk (default the best that is possible)")
+	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: frames, ram or disk (default ram if that is possible, else disk)")
+	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }

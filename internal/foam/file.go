@@ -88,6 +88,11 @@ func (f *File) Grow(ranges, pages []image.Extent) error {
 	return err
 }
 
+// Adopt lets pages be where they are, in a FOAM made by CreateInFrames, which cannot show their contents.
+func (f *File) Adopt(runs []frames.Run) {
+	f.layout.Windows = f.store.(*frameStore).adopt(f.layout.Windows, runs)
+}
+
 // Describe returns the file's entry for an image.
 func (f *File) Describe(extents Extents) image.FOAM {
 	desc := image.FOAM{Name: f.layout.Name, Windows: slices.Clone(f.layout.Windows), Extents: slices.Clone(extents)}

@@ -15,6 +15,8 @@ type frameStore struct {
 	last  frames.Frame            // of these
 	used  uint64                  // bytes of the last
 
+	adopted bool // there are pages in frames of their own
+
 	// In the next kernel.
 	memory *frames.Memory
 }
@@ -30,6 +32,22 @@ func openFrames(windows []image.Window) (*frameStore, error) {
 	}
 	memory, err := frames.OpenMemory()
 	return &frameStore{memory: memory}, err
+}
+
+// adopt lets pages stay in the frames that they are in.
+func (s *frameStore) adopt(windows []image.Window, runs []frames.Run) []image.Window {
+	grown := slices.Clone(windows)
+	for _, r := range runs {
+		start, offset := r.Addr, r.Frame*pageSize
+		for end := r.Extent().End; start < end; {
+			size := min(end-start, image.FrameSize-offset%image.FrameSize)
+			grown = append(grown, image.Window{Start: start, End: start + size, Offset: offset})
+			start, offset = start+size, offset+size
+		}
+	}
+	s.adopted = s.adopted || len(runs) > 0
+	sortWindows(grown)
+	return grown
 }
 
 // grow gives pages that have none their place.
@@ -74,7 +92,7 @@ func (s *frameStore) extend(size uint64) (addr, got uint64, err error) {
 
 // describe says where the contents are. Where there are none, there is nothing.
 func (s *frameStore) describe(desc *image.FOAM) {
-	if desc.Physical = len(s.taken) > 0; !desc.Physical {
+	if desc.Physical = len(s.taken) > 0 || s.adopted; !desc.Physical {
 		desc.Name = ""
 	}
 }

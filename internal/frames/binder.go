@@ -26,7 +26,7 @@ type Binder struct{ device *os.File }
 func OpenBinder() (*Binder, error) {
 	device, err := os.OpenFile(binderDevice, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is missing; build it with `kup module build`, and load it", ErrNoModule, binderDevice)
+		return nil, fmt.Errorf("%w: %s is missing; it is loaded by kup boot after kup update --carrier frames; see kup module build", ErrNoModule, binderDevice)
 	}
 	if err != nil {
 		return nil, err

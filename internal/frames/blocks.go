@@ -18,6 +18,9 @@ func blockSize() (uint64, error) { return readNumber(memoryDir+"/block_size_byte
 // parameter is the word on the kernel's command line that says which memory it was told to leave alone.
 const parameter = "kup.memory="
 
+// reservedParameter is the same for memory that it was told to reserve, see kexec.Options.Reserve.
+const reservedParameter = "kup.reserved="
+
 // noAutoload keeps a device manager from loading the modules that give such memory to the page allocator before it was read.
 const noAutoload = "modprobe.blacklist=dax_hmem,kmem"
 
@@ -26,26 +29,40 @@ func Parameters(blocks kexec.Ranges) string {
 	if len(blocks) == 0 {
 		return ""
 	}
-	var list []string
-	for _, b := range blocks {
-		list = append(list, fmt.Sprintf("%#x-%#x", b.Start, b.End))
-	}
-	return parameter + strings.Join(list, ",") + " " + noAutoload
+	return parameter + listed(blocks) + " " + noAutoload
 }
 
-// IsParameter tells the words that Parameters makes from others.
-func IsParameter(word string) bool { return strings.HasPrefix(word, parameter) || word == noAutoload }
+// ReservedParameter is the word for a kernel that is to reserve memory.
+func ReservedParameter(memory kexec.Ranges) string { return reservedParameter + listed(memory) }
+
+func listed(rs kexec.Ranges) string {
+	var list []string
+	for _, r := range rs {
+		list = append(list, fmt.Sprintf("%#x-%#x", r.Start, r.End))
+	}
+	return strings.Join(list, ",")
+}
+
+// IsParameter tells the words that Parameters and ReservedParameter make from others.
+func IsParameter(word string) bool {
+	return strings.HasPrefix(word, parameter) || strings.HasPrefix(word, reservedParameter) || word == noAutoload
+}
 
 // Kept returns the memory that the running kernel was told to leave alone by an update.
-func Kept() (kexec.Ranges, error) {
+func Kept() (kexec.Ranges, error) { return told(parameter) }
+
+// Reserved returns the memory that the running kernel was told to reserve by an update.
+func Reserved() (kexec.Ranges, error) { return told(reservedParameter) }
+
+func told(parameter string) (kexec.Ranges, error) {
 	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return nil, err
 	}
-	return parseKept(string(text))
+	return parseTold(string(text), parameter)
 }
 
-func parseKept(line string) (kexec.Ranges, error) {
+func parseTold(line, parameter string) (kexec.Ranges, error) {
 	var kept []kexec.Range
 	for word := range strings.FieldsSeq(line) {
 		list, ok := strings.CutPrefix(word, parameter)

@@ -7,9 +7,6 @@
 // them alone, and its command line says that it was us (Parameters). In the next kernel Map shows the frames, and GiveBack hands the blocks to the
 // page allocator when nothing needs them any more. A machine that is switched off forgets all of it: ErrGone.
 //
-// There is another way, for kernels with kup's module (folder module): memory that the next kernel reserves, but manages, so that a Binder can make each of its page
-// frames of 4096 bytes ordinary memory of a process without a copy, and hand the rest to the page allocator.
-//
 // Nothing of a Pool outlives the process that took it, unless the kernel changes.
 //
 // # In place
@@ -21,6 +18,9 @@
 //	inventory, err := frames.Scan(processes)       // applications are frozen: which frames hold their memory
 //	left := inventory.Within(where)                // which of these the next kernel would write over: they have to be copied
 //	moved, err := inventory.Moved()                // just before the jump: whether the inventory is still true
+//
+// InPlace is all of this for an update. The next kernel reserves what stays (ReservedParameter), but manages it, so that a Binder, which needs kup's module (folder
+// module), can make each page frame ordinary memory of a process without a copy, and hand the rest to the page allocator.
 //
 // Close of both puts the machine back as it was. After a kup that was killed Recover does so, from records in dir, as does whoever begins anew there.
 //

@@ -27,9 +27,13 @@ func CheckKept(places []image.Extent) error {
 	if err != nil {
 		return err
 	}
+	reserved, err := Reserved()
+	if err != nil {
+		return err
+	}
 	soft := memory.Of(kexec.MemorySoft)
 	for _, p := range places {
-		if r := kexec.Range(p); !kept.Contains(r) || !soft.Contains(r) {
+		if r := kexec.Range(p); !reserved.Contains(r) && (!kept.Contains(r) || !soft.Contains(r)) {
 			return fmt.Errorf("%w: %v", ErrGone, r)
 		}
 	}
@@ -38,23 +42,37 @@ func CheckKept(places []image.Extent) error {
 
 // Memory shows physical memory that the kernel before has left. Its methods, Close excepted, may be called by several goroutines.
 type Memory struct {
-	file *os.File // /dev/mem
+	binder *Binder // for what the kernel has reserved; nil if nothing is
 
+	file  *os.File // /dev/mem
 	mu    sync.Mutex
 	panes map[uint64][]byte // by physical address; each shows Size bytes
 }
 
 // OpenMemory opens physical memory for reading. What is read must have passed CheckKept.
 func OpenMemory() (*Memory, error) {
-	file, err := os.Open("/dev/mem")
+	m := &Memory{panes: map[uint64][]byte{}}
+	reserved, err := Reserved()
 	if err != nil {
 		return nil, err
 	}
-	return &Memory{file: file, panes: map[uint64][]byte{}}, nil
+	if len(reserved) > 0 {
+		m.binder, err = OpenBinder()
+		return m, err
+	}
+	m.file, err = os.Open("/dev/mem")
+	return m, err
 }
 
 // At returns size bytes at a physical address, which do not cross a multiple of Size, until Close.
 func (m *Memory) At(addr, size uint64) ([]byte, error) {
+	if m.binder != nil {
+		copied := make([]byte, size)
+		if _, err := m.binder.ReadAt(copied, int64(addr)); err != nil {
+			return nil, fmt.Errorf("reserved memory at %#x: %w", addr, err)
+		}
+		return copied, nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	start := addr &^ (Size - 1)
@@ -71,6 +89,9 @@ func (m *Memory) At(addr, size uint64) ([]byte, error) {
 
 // Close ends what is shown.
 func (m *Memory) Close() error {
+	if m.binder != nil {
+		return m.binder.Close()
+	}
 	failed := []error{m.file.Close()}
 	for _, pane := range m.panes {
 		failed = append(failed, kernel.Unmap(pane))

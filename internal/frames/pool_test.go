@@ -54,7 +54,7 @@ func TestChoose(t *testing.T) {
 
 func TestParametersTellWhatIsKept(t *testing.T) {
 	want := kexec.NewRanges(kexec.Range{Start: 1 << 30, End: 2 << 30}, kexec.Range{Start: 3 << 30, End: 4 << 30})
-	got, err := parseKept("quiet " + Parameters(want) + " panic=-1\n")
+	got, err := parseTold("quiet "+Parameters(want)+" panic=-1\n", parameter)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestParametersTellWhatIsKept(t *testing.T) {
 		t.Errorf("parameters for nothing: %q", Parameters(nil))
 	}
 	for _, line := range []string{"kup.memory=", "kup.memory=5", "kup.memory=0x20-0x10", "kup.memory=0x10-0x20,"} {
-		if kept, err := parseKept(line); err == nil {
+		if kept, err := parseTold(line, parameter); err == nil {
 			t.Errorf("%s was read as %v", line, kept)
 		}
 	}

@@ -34,6 +34,14 @@ func Unmount(target string) error {
 	return nil
 }
 
+// UnloadModule removes a kernel module that nobody uses, see delete_module(2).
+func UnloadModule(name string) error {
+	if err := unix.DeleteModule(name, unix.O_NONBLOCK); err != nil {
+		return os.NewSyscallError("delete_module "+name, err)
+	}
+	return nil
+}
+
 // LoadModule inserts an uncompressed kernel module, see finit_module(2). A module that is loaded already is no error.
 func LoadModule(path string) error {
 	f, err := os.Open(path)

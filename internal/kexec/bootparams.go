@@ -173,6 +173,12 @@ func checkReserve(reserve Ranges, memory MemoryMap) error {
 			return fmt.Errorf("%w: memory to be reserved, %v, is not free for the next kernel", ErrUnsupportedMachine, r)
 		}
 	}
+	// The kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c, e820__end_of_ram_pfn), and hangs if there is more.
+	for _, ram := range []Ranges{memory.RAM(), memory.RAM().Within(Range{0, end32})} {
+		if n := len(ram); n > 0 && reserve.Overlaps(Range{ram[n-1].End - pageSize, ram[n-1].End}) {
+			return fmt.Errorf("%w: the last page of memory, before %#x, is to be reserved, and the next kernel would not find its end", ErrUnsupportedMachine, ram[n-1].End)
+		}
+	}
 	return nil
 }
 

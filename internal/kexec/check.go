@@ -146,6 +146,15 @@ func AvailableMemory() (uint64, error) {
 	return r.available, err
 }
 
+// SharedMemory is the memory of the running system that is in tmpfs and the like, bytes.
+func SharedMemory() (uint64, error) {
+	meminfo, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	return meminfoField(string(meminfo), "Shmem")
+}
+
 func readRoom() (room, error) {
 	meminfo, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

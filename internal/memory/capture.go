@@ -23,6 +23,7 @@ type Capture struct {
 	Precopies map[int]*Precopy // by process ID
 	Holders   map[int]int      // by process ID: the copy made by fork that keeps what DumpHeld reads; see tracee.Holder
 	Frames    *frames.Pool     // where contents go instead of files; nil: into files
+	InPlace   *frames.InPlace  // what lets private memory stay where it is; nil: it is copied
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
 
@@ -119,6 +120,7 @@ func (c *Capture) known(pid int) (k known) {
 // planFOAM lays the FOAM of a process out, or what pre-copy has made of it, and notes which pages are left to be copied.
 func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages) error {
 	pages := foam.Merged(own.all...)
+	left := pages
 	file, err := c.file(p.PID)
 	switch {
 	case err != nil:
@@ -126,12 +128,16 @@ func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages
 	case file == nil: // Dump makes it
 		p.Memory.FOAM = image.FOAM{Name: foamName(p.PID), Windows: foam.Plan(stored), Extents: pages}
 	default:
+		staying, err := c.adopt(p, file, pages)
+		if err != nil {
+			return err
+		}
+		left = pages.Minus(staying)
 		if err := file.Grow(stored, pages); err != nil {
 			return err
 		}
 		p.Memory.FOAM = file.Describe(pages)
 	}
-	left := pages
 	if precopy := c.Precopies[p.PID]; precopy != nil {
 		left = precopy.remaining(own)
 		p.Memory.Hot = precopy.hot(left)
@@ -141,6 +147,32 @@ func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages
 	}
 	c.left[p.PID] = left
 	return nil
+}
+
+// adopt lets those pages of a process stay where they are that can, and returns them.
+func (c *Capture) adopt(p *image.Process, file *foam.File, pages foam.Extents) (staying foam.Extents, err error) {
+	if c.InPlace == nil {
+		return nil, nil
+	}
+	var mappings []image.Extent
+	for i := range p.Memory.VMAs {
+		if v := &p.Memory.VMAs[i]; hasOwnPages(v) {
+			mappings = append(mappings, image.Extent{Start: v.Start, End: v.End})
+		}
+	}
+	runs, err := c.InPlace.Claim(p.PID, mappings)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: page frames: %w", p.PID, err)
+	}
+	var adopted []frames.Run
+	for _, r := range runs {
+		for _, e := range pages.Within(r.Extent()) {
+			adopted = append(adopted, r.At(e))
+			staying = append(staying, e)
+		}
+	}
+	file.Adopt(adopted)
+	return staying, nil
 }
 
 // file returns the FOAM of a process that is there before Dump, nil if there is none.

@@ -31,6 +31,11 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 	}
 	from := p.Memory.FOAM
 	if from.Extents = stored; from.Physical {
+		rest, err := bindFrames(p, s, from, moved)
+		if err != nil {
+			return err
+		}
+		from.Extents = rest
 		return takeFrames(from, take)
 	}
 	return r.Image.ReadPages(&from, take)

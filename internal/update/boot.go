@@ -48,6 +48,8 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		return nil, errors.Join(err, o.networkUp(ctx))
 	}
 	defer lock.Close()
+	// What a kup that was killed has changed of this kernel.
+	recovered := frames.Recover(workDir(o.Store.Dir()))
 	b := &boot{BootOptions: o, done: Booted{Restored: []string{}, Started: []string{}}}
 	b.note("boot")
 	pending, err := b.pending()
@@ -60,7 +62,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		err = b.networkUp(ctx)
 		b.note("network up")
 	}
-	err = errors.Join(err, b.startAfresh(), b.giveBack(ctx))
+	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx))
 	b.note("booted")
 	return &b.done, err
 }
@@ -96,7 +98,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.silence()}
+	failed := []error{b.bind(), b.silence()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -174,7 +176,7 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand, Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
 		options.OnDemand = false

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,17 +19,21 @@ const (
 	CarrierBest Carrier = ""     // CarrierRAM if that is possible, else CarrierDisk
 	CarrierDisk Carrier = "disk" // in the images, on the disk of the state directory
 	CarrierRAM  Carrier = "ram"  // in page frames that the next kernel leaves alone until they were read
+	// CarrierFrames: where it is. The next kernel starts beside it, and kup's module makes it the applications' again.
+	CarrierFrames Carrier = "frames"
 )
 
 // chooseCarrier takes memory to carry the applications' in, if it is wanted and there is enough.
-func (u *update) chooseCarrier() error {
+func (u *update) chooseCarrier(ctx context.Context) error {
 	switch u.Carrier {
+	case CarrierFrames:
+		return u.stayInPlace(ctx)
 	case CarrierDisk:
 		u.carrier, u.why = CarrierDisk, "it was asked for"
 		return nil
 	case CarrierBest, CarrierRAM:
 	default:
-		return fmt.Errorf("there is no carrier %q, only %s and %s", u.Carrier, CarrierDisk, CarrierRAM)
+		return fmt.Errorf("there is no carrier %q, only %s, %s and %s", u.Carrier, CarrierDisk, CarrierRAM, CarrierFrames)
 	}
 	err := u.takeFrames()
 	switch {
@@ -74,7 +79,7 @@ func (u *update) checkGiveBack() error {
 
 // pool is where sessions put memory, nil for files.
 func (u *update) pool() *frames.Pool {
-	if u.carrier != CarrierRAM {
+	if u.carrier == CarrierDisk {
 		return nil
 	}
 	return u.frames
@@ -85,4 +90,15 @@ func (u *update) pool() *frames.Pool {
 func (u *update) fallBack(why error) {
 	u.carrier, u.why = CarrierDisk, why.Error()
 	u.note("carrier: disk: " + u.why)
+}
+
+// checkFrames makes sure that memory is where the next kernel will look for it.
+func (u *update) checkFrames() error {
+	switch {
+	case u.inPlace != nil:
+		return u.inPlace.Check()
+	case u.pool() != nil:
+		return u.pool().Check()
+	}
+	return nil
 }

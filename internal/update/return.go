@@ -32,16 +32,19 @@ func (b *boot) forgetLost(a *Application, why error) error {
 
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
 func (b *boot) giveBack(ctx context.Context) error {
-	kept, err := frames.Kept()
-	if err != nil || len(kept) == 0 {
-		return err
-	}
 	needed, err := b.framesNeeded()
 	if err != nil {
 		return err
 	}
 	if needed != "" {
-		return fmt.Errorf("%d MB of memory stay reserved, because the image %s is in them", kept.Size()>>20, needed)
+		return fmt.Errorf("memory stays reserved, because the image %s is in it", needed)
+	}
+	if err := b.unreserve(); err != nil {
+		return fmt.Errorf("memory stays reserved: %w", err)
+	}
+	kept, err := frames.Kept()
+	if err != nil || len(kept) == 0 {
+		return err
 	}
 	if err := frames.GiveBack(ctx); err != nil {
 		return fmt.Errorf("%d MB of memory stay reserved until the next update or start: %w", kept.Size()>>20, err)

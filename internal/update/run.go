@@ -30,6 +30,7 @@ type Options struct {
 	// NoPrecopy leaves all memory to the freeze. Without it most is saved while the applications run.
 	NoPrecopy bool
 	Carrier   Carrier // of memory
+	Module    string  // path of kup's module for the next kernel, for CarrierFrames
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step of the switch, when it is reached. May be nil.
@@ -64,7 +65,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	u := &update{Options: o}
 	defer u.close()
-	report, err := u.check()
+	report, err := u.check(ctx)
 	if err != nil || o.DryRun {
 		return report, errors.Join(err, u.dismiss())
 	}
@@ -89,8 +90,9 @@ type update struct {
 	disks   *fileSystems
 	kmsg    kernelLog
 
-	frames  *frames.Pool // nil if there is not enough memory for it, or it is not wanted
-	carrier Carrier      // in use
+	frames  *frames.Pool    // nil if there is not enough memory for it, or it is not wanted
+	inPlace *frames.InPlace // which has frames; nil with any other carrier than CarrierFrames
+	carrier Carrier         // in use
 	why     string
 }
 
@@ -102,7 +104,7 @@ type carried struct {
 }
 
 // check finds out whether the update can succeed, and begins the images. Nothing is stopped. There is a report of a dry run only.
-func (u *update) check() (*Report, error) {
+func (u *update) check(ctx context.Context) (*Report, error) {
 	u.Progress("check", 0, 0)
 	var err error
 	if u.lock, err = lockUpdates(u.Store.Dir()); err != nil {
@@ -111,13 +113,16 @@ func (u *update) check() (*Report, error) {
 	if err := clearUp(u.Store.Dir()); err != nil {
 		return nil, err
 	}
+	if err := frames.Recover(workDir(u.Store.Dir())); err != nil {
+		return nil, err
+	}
 	if err := kexec.CheckMachine(); err != nil {
 		return nil, err
 	}
 	if err := u.findApplications(); err != nil {
 		return nil, err
 	}
-	if err := u.chooseCarrier(); err != nil {
+	if err := u.chooseCarrier(ctx); err != nil {
 		return nil, err
 	}
 	if err := u.describeNext(); err != nil {
@@ -143,7 +148,10 @@ func (u *update) describeNext() error {
 	if u.next.Free, err = frames.Kept(); err != nil {
 		return err
 	}
-	if u.frames != nil {
+	if u.inPlace != nil {
+		u.next.Reserve = u.inPlace.Kept()
+		u.next.CmdLine += " " + frames.ReservedParameter(u.next.Reserve)
+	} else if u.frames != nil {
 		u.next.Keep = u.frames.Blocks()
 		u.next.CmdLine += " " + frames.Parameters(u.next.Keep)
 	}
@@ -196,7 +204,7 @@ func (u *update) prepare() error {
 		if err != nil {
 			return err
 		}
-		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), Progress: u.Progress})
+		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), InPlace: u.inPlace, Progress: u.Progress})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -248,10 +256,8 @@ func (u *update) change(ctx context.Context) error {
 		return err
 	}
 	u.note("captured")
-	if pool := u.pool(); pool != nil {
-		if err := pool.Check(); err != nil {
-			return err
-		}
+	if err := u.checkFrames(); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -263,6 +269,9 @@ func (u *update) change(ctx context.Context) error {
 		return errors.Join(err, u.disks.thaw())
 	}
 	// Nothing may be written to a file from here on: it would wait for the file system for ever.
+	if err := u.checkFrames(); err != nil {
+		return errors.Join(err, u.disks.thaw())
+	}
 	u.kmsg.write(stampNow("jump"))
 	return errors.Join(kexec.Jump(), u.disks.thaw())
 }
@@ -294,7 +303,9 @@ func (u *update) captureSettled(ctx context.Context) error {
 // captureAll freezes all applications, then saves one after the other.
 func (u *update) captureAll(ctx context.Context) error {
 	u.enter()
-	if !u.NoPrecopy {
+	if u.inPlace != nil {
+		u.inPlace.Forget() // what an earlier try has claimed
+	} else if !u.NoPrecopy {
 		if err := u.copyAhead(ctx); err != nil {
 			return err
 		}
@@ -393,7 +404,12 @@ func (u *update) close() {
 	if u.tracer != nil {
 		u.tracer.Close()
 	}
-	if u.frames != nil {
+	switch {
+	case u.inPlace != nil:
+		if err := u.inPlace.Close(); err != nil {
+			u.Progress(err.Error(), 0, 0)
+		}
+	case u.frames != nil:
 		_ = u.frames.Close() // its end gives the memory back too
 	}
 	for _, c := range u.carried {

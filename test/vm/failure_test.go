@@ -24,12 +24,15 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	}
 	files := build(t, survivors)
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
-	g := start(t, trial.Config{Files: files})
+	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	for _, p := range survivors {
 		p.start(t, g)
 	}
 	pids := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'")
 	good := fmt.Sprintf("kup update --kernel %s --initrd %s", g.Kernel["6.12"], g.Initrd["6.12"])
+
+	// Nobody looks at the module before the jump.
+	const inPlace = " --carrier frames --module /bin/kup"
 
 	for _, tt := range []struct {
 		name    string
@@ -57,6 +60,12 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
+		{"no module", "", good + " --carrier frames", exitRefused, "kup module build", ""},
+		{"kup is killed with memory in place", "", whenItSays("frozen", "kill -9 $pid", good+inPlace), killed, "",
+			good + inPlace + " --dry-run && ! grep -q offline /sys/devices/system/memory/memory*/state && test $(cat /proc/sys/vm/compact_unevictable_allowed) = 1"},
+		{"too little memory for the next kernel beside the applications", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
+			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 400)) 2>/dev/null",
+			good + inPlace, exitRefused, "MB of memory are available", "umount /run/full && ! grep -q offline /sys/devices/system/memory/memory*/state"},
 		{"a carrier that is none", "", good + " --carrier pigeon", exitUsage, "ram", ""},
 		{"kexec is disabled", "echo 1 >/proc/sys/kernel/kexec_load_disabled", good, exitFailed, "kexec_load_disabled", ""},
 	} {

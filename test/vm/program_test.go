@@ -15,6 +15,7 @@ type program struct {
 	name   string
 	source string   // below test/programs; a folder is a Go program
 	flags  []string // for the C compiler
+	args   []string // of its own
 }
 
 // path is where the guest has it.
@@ -53,7 +54,7 @@ func build(t *testing.T, programs []program) map[string]string {
 // start starts the program and waits until it is ready.
 func (p program) start(t *testing.T, g *trial.Guest) {
 	t.Helper()
-	command := []string{p.path(), p.dir() + "/log", p.dir() + "/finish"}
+	command := append([]string{p.path(), p.dir() + "/log", p.dir() + "/finish"}, p.args...)
 	if filepath.Ext(p.source) == ".sh" {
 		command = append([]string{"bash"}, command...)
 	}

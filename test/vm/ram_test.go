@@ -50,24 +50,30 @@ func TestMemoryTravelsInRAM(t *testing.T) {
 
 // TestApplicationsStartAfreshIfRAMIsLost pulls the guest's plug when memory is on its way.
 func TestApplicationsStartAfreshIfRAMIsLost(t *testing.T) {
-	g := start(t, trial.Config{})
+	files := map[string]string{}
+	buildModules(t, files, "6.12")
+	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	must(t, g, "kup", "run", "-d", "--name", "runs", "--", "sh", "-c", "echo started >>/data/runs; exec sleep 100000")
-	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == "started\n" })
-	go g.Update(t.Context(), "6.12", "--carrier", "ram")
-	eventually(t, "the jump", func() bool { return slices.ContainsFunc(g.Marks(), func(m vm.Mark) bool { return m.What == "jump" }) })
-	if err := g.PowerCut(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the second start", func() bool { return must(t, g, "cat", "/data/runs") == "started\nstarted\n" })
-	journal, err := g.Journal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a := journal.Applications[0]; !a.Lost || journal.Phase != "settled" {
-		t.Errorf("phase %s: %+v", journal.Phase, a)
-	}
-	if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2"); left != "" {
-		t.Errorf("images are left behind: %s", left)
+	starts := "started\n"
+	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
+	for _, carrier := range []string{"ram", "frames"} {
+		go g.Update(t.Context(), "6.12", "--carrier", carrier, "--module", module("6.12"))
+		eventually(t, "the jump", func() bool { return slices.ContainsFunc(g.Marks(), func(m vm.Mark) bool { return m.What == "jump" }) })
+		if err := g.PowerCut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		starts += "started\n"
+		eventually(t, "the next start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
+		journal, err := g.Journal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := journal.Applications[0]; !a.Lost || journal.Phase != "settled" || string(journal.Carrier) != carrier {
+			t.Errorf("phase %s, carrier %s: %+v", journal.Phase, journal.Carrier, a)
+		}
+		if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2"); left != "" {
+			t.Errorf("images are left behind: %s", left)
+		}
 	}
 }
 

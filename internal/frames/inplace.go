@@ -1,0 +1,204 @@
+package frames
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/kexec"
+)
+
+// ErrMoved says that the kernel has moved page frames that were to stay where they are.
+var ErrMoved = errors.New("page frames have moved since they were listed")
+
+// InPlace lets applications' memory stay where it is while the kernel changes: the next one starts in a slice of memory that was emptied, and reserves the rest.
+type InPlace struct {
+	Pool *Pool // what cannot stay is copied into
+
+	quiet   *Quiet
+	slice   *Slice
+	kept    kexec.Ranges
+	claimed pageSet
+
+	staying []staying
+}
+
+// staying is what of a process stays where it is.
+type staying struct {
+	*Inventory
+	runs []Run
+}
+
+// TakeInPlace makes room for the next kernel, and takes a pool for what cannot stay where it is: memory that the next kernel starts in, and shared memory. The
+// processes are those whose memory is to stay; they run. What it changes is noted in a directory, see Recover.
+func TakeInPlace(ctx context.Context, dir string, pids []int) (*InPlace, error) {
+	p := &InPlace{}
+	if err := p.take(ctx, dir, pids); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func (p *InPlace) take(ctx context.Context, dir string, pids []int) (err error) {
+	if p.quiet, err = BeQuiet(dir); err != nil {
+		return err
+	}
+	if p.slice, err = TakeSlice(ctx, dir, bootNeeds, Patience); err != nil {
+		return err
+	}
+	size, err := blockSize()
+	if err != nil {
+		return err
+	}
+	ram, err := usableRAM(size)
+	if err != nil {
+		return err
+	}
+	// The next kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c, e820__end_of_ram_pfn), and knows no page beyond.
+	for _, r := range ram {
+		if r.Size() > Size {
+			p.kept = append(p.kept, kexec.Range{Start: r.Start, End: r.End - Size})
+		}
+	}
+	for _, b := range p.slice.Blocks() {
+		p.kept = p.kept.Minus(b)
+	}
+	need, err := p.movable(pids)
+	if err != nil {
+		return err
+	}
+	p.Pool, err = Take(need + need/4 + 32<<20)
+	return err
+}
+
+// movable is how much memory of the processes will have to be copied, bytes.
+func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
+	var all []Process
+	for _, pid := range pids {
+		private, err := PrivateMappings(pid)
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, Process{pid, private})
+	}
+	v, err := Scan(all)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range v.Memory() {
+		bytes += r.Size() - p.kept.Within(r).Size()
+	}
+	for _, s := range v.Shared { // one of them can keep it, the others get copies
+		bytes += s.Count * kernel.PageSize * uint64(len(s.Places)-1)
+	}
+	shared, err := kexec.SharedMemory()
+	return bytes + shared, err
+}
+
+// Kept is the memory that the next kernel must reserve.
+func (p *InPlace) Kept() kexec.Ranges { return p.kept }
+
+// Claim lists page frames of mappings of a frozen process that can stay where they are: not what the next kernel starts in, nor what was claimed before, because several
+// processes have it.
+func (p *InPlace) Claim(pid int, mappings []image.Extent) (runs []Run, err error) {
+	v, err := Scan([]Process{{pid, mappings}})
+	if err != nil {
+		return nil, err
+	}
+	found := v.Processes[0].Runs
+	for _, s := range v.Shared {
+		found = append(found, Run{Addr: s.Places[0].Addr, Frame: s.Frame, Count: s.Count, Kind: s.Kind})
+	}
+	for _, r := range found {
+		if r.Kind == HugeTLB {
+			continue
+		}
+		for _, m := range p.kept.Within(r.memory()) {
+			skip, count := pagesOf(m, r.Frame)
+			runs = p.claimed.claim(runs, r.slice(skip, count, Small))
+		}
+	}
+	runs = joined(runs)
+	p.staying = append(p.staying, staying{v, runs})
+	return runs, nil
+}
+
+// Forget takes all claims back: the processes have run since.
+func (p *InPlace) Forget() { p.claimed, p.staying = nil, nil }
+
+// Check is ErrMoved if a frame that was claimed is not where it was, or one of the pool.
+func (p *InPlace) Check() error {
+	if err := p.Pool.Check(); err != nil {
+		return err
+	}
+	for _, s := range p.staying {
+		if err := s.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check is ErrMoved if something that is to stay has moved. What does not stay was copied.
+func (s staying) check() error {
+	moved, err := s.Moved()
+	if err != nil {
+		return err
+	}
+	pages := moved[0]
+	for _, r := range s.runs {
+		stays := r.Extent()
+		for len(pages) > 0 && pages[0].End <= stays.Start {
+			pages = pages[1:]
+		}
+		if len(pages) > 0 && pages[0].Start < stays.End {
+			return fmt.Errorf("%w: of pid %d, behind address %#x; try again", ErrMoved, s.asked[0].PID, max(pages[0].Start, stays.Start))
+		}
+	}
+	return nil
+}
+
+// Close gives everything back to the running kernel.
+func (p *InPlace) Close() error {
+	var failed []error
+	if p.Pool != nil {
+		failed = append(failed, p.Pool.Close())
+	}
+	if p.slice != nil {
+		failed = append(failed, p.slice.Close())
+	}
+	if p.quiet != nil {
+		failed = append(failed, p.quiet.Close())
+	}
+	return errors.Join(failed...)
+}
+
+// pageSet is a set of page frames: a bit for each, by number.
+type pageSet []uint64
+
+// claim adds those frames of a run to the set that are not in it yet, and to a list of runs.
+func (s *pageSet) claim(list []Run, r Run) []Run {
+	for n := range r.Count {
+		word, bit := (r.Frame+n)/64, uint64(1)<<((r.Frame+n)%64)
+		if missing := int(word) + 1 - len(*s); missing > 0 {
+			*s = append(*s, make(pageSet, missing)...)
+		}
+		if (*s)[word]&bit == 0 {
+			(*s)[word] |= bit
+			list = appendRun(list, r.slice(n, 1, Small))
+		}
+	}
+	return list
+}
+
+// At is the part of a run that is an extent of it.
+func (r Run) At(e image.Extent) Run {
+	return r.slice((e.Start-r.Addr)/kernel.PageSize, (e.End-e.Start)/kernel.PageSize, Small)
+}
+
+// Extent is the pages of a run.
+func (r Run) Extent() image.Extent {
+	return image.Extent{Start: r.Addr, End: r.Addr + r.Count*kernel.PageSize}
+}

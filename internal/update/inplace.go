@@ -1,0 +1,98 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/frames"
+	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/refuse"
+)
+
+// modulePath is where the module for the next kernel is kept, which binds memory that has stayed where it was.
+func modulePath(stateDir string) string { return filepath.Join(stateDir, directory, "kup-frames.ko") }
+
+// workDir is where changes of the running kernel's settings are noted, see frames.Recover.
+func workDir(stateDir string) string { return filepath.Join(stateDir, directory) }
+
+// stayInPlace makes room for the next kernel beside the applications' memory.
+func (u *update) stayInPlace(ctx context.Context) error {
+	if u.Module == "" {
+		return refuse.Errorf("memory can stay where it is only if the next kernel gets kup's module: build it with `kup module build --kernel %s`, and name it with --module", u.Kernel)
+	}
+	module, err := os.ReadFile(u.Module)
+	if err != nil {
+		return fmt.Errorf("kup's module for the next kernel: %w", err)
+	}
+	if err := renameio.WriteFile(modulePath(u.Store.Dir()), module, 0o600); err != nil {
+		return err
+	}
+	var pids []int
+	for _, c := range u.carried {
+		pids = append(pids, app.Tree(c.PID)...)
+	}
+	if u.inPlace, err = frames.TakeInPlace(ctx, workDir(u.Store.Dir()), pids); err != nil {
+		return refuse.Errorf("%w; --carrier disk needs no room", err)
+	}
+	u.frames = u.inPlace.Pool
+	u.carrier, u.why = CarrierFrames, fmt.Sprintf("%d MB of memory stay as they are, and the next kernel starts beside them", u.inPlace.Kept().Size()>>20)
+	return nil
+}
+
+// bind makes the running kernel able to use memory that has stayed where it was.
+func (b *boot) bind() error {
+	if b.journal.Carrier != CarrierFrames {
+		return nil
+	}
+	if err := kernel.LoadModule(modulePath(b.Store.Dir())); err != nil {
+		return fmt.Errorf("kup's module, without which memory cannot stay where it is: %w", err)
+	}
+	binder, err := frames.OpenBinder()
+	if err != nil {
+		return err
+	}
+	defer binder.Close()
+	reserved, err := frames.Reserved()
+	if err != nil {
+		return err
+	}
+	b.note("module loaded")
+	return binder.Preserve(reserved)
+}
+
+// unreserved is a file that says that the running kernel has all of its memory.
+const unreserved = "/run/kup/unreserved"
+
+// unreserve gives the page allocator what was reserved for it and is nobody's. The module is not needed any more.
+func (b *boot) unreserve() error {
+	reserved, err := frames.Reserved()
+	if err != nil || len(reserved) == 0 {
+		return err
+	}
+	if _, err := os.Stat(unreserved); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	binder, err := frames.OpenBinder()
+	if err != nil {
+		return err
+	}
+	pages, err := binder.Free(reserved)
+	if err := errors.Join(err, binder.Close()); err != nil {
+		return err
+	}
+	if err := kernel.UnloadModule("kup_frames"); err != nil {
+		return err
+	}
+	b.note(fmt.Sprintf("memory given back: %d of %d MB were not in use", pages*kernel.PageSize>>20, reserved.Size()>>20))
+	if err := os.MkdirAll(filepath.Dir(unreserved), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(unreserved, nil, 0o600)
+}
