@@ -17,9 +17,9 @@ test: setup
 	go vet ./...
 	go test $(TEST_FLAGS) ./...
 
-# What is random or only shows after many rounds, up to ten times as often as in `make test`: about half an hour.
+# What is random or only shows after many rounds, up to ten times as often as in `make test`: about three quarters of an hour.
 test-long:
-	KUP_LONG_TESTS=1 go test -count=1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing|SurvivesKill' ./test
+	KUP_LONG_TESTS=1 go test -count=1 -p 1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing|SurvivesKill|OutliveTheKernel|StaysWhereItIs' ./test ./test/vm ./internal/frames
 
 demo: setup
 	go run ./cmd/kup-demo

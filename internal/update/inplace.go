@@ -48,8 +48,9 @@ func (u *update) stayInPlace(ctx context.Context) error {
 
 // bind makes the running kernel able to use memory that has stayed where it was.
 func (b *boot) bind() error {
-	if b.journal.Carrier != CarrierFrames {
-		return nil
+	reserved, err := frames.Reserved()
+	if err != nil || len(reserved) == 0 {
+		return err
 	}
 	if err := kernel.LoadModule(modulePath(b.Store.Dir())); err != nil {
 		return fmt.Errorf("kup's module, without which memory cannot stay where it is: %w", err)
@@ -59,10 +60,6 @@ func (b *boot) bind() error {
 		return err
 	}
 	defer binder.Close()
-	reserved, err := frames.Reserved()
-	if err != nil {
-		return err
-	}
 	b.note("module loaded")
 	return binder.Preserve(reserved)
 }

@@ -63,7 +63,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		{"no module", "", good + " --carrier frames", exitRefused, "kup module build", ""},
 		{"kup is killed with memory in place", "", whenItSays("frozen", "kill -9 $pid", good+inPlace), killed, "",
 			good + inPlace + " --dry-run && ! grep -q offline /sys/devices/system/memory/memory*/state && test $(cat /proc/sys/vm/compact_unevictable_allowed) = 1"},
-		{"too little memory for the next kernel beside the applications", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
+		{"too little memory for the next kernel beside the applications", "mkdir -p /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 400)) 2>/dev/null",
 			good + inPlace, exitRefused, "MB of memory are available", "umount /run/full && ! grep -q offline /sys/devices/system/memory/memory*/state"},
 		{"a carrier that is none", "", good + " --carrier pigeon", exitUsage, "ram", ""},
