@@ -308,11 +308,13 @@ func (t *taker) read() error {
 // refuseDamaged tells the kernel of an error in the memory of a frame; Documentation/ABI/testing/sysfs-memory-page-offline.
 func (t *taker) refuseDamaged() error {
 	damaged := t.spare[6]
-	// The answer is about what the kernel could do, and it can do nothing for reserved memory.
-	if err := os.WriteFile(memory+"hard_offline_page", fmt.Appendf(nil, "%#x", damaged), 0); errors.Is(err, fs.ErrNotExist) {
+	file := memory + "hard_offline_page"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		fmt.Println("note: this kernel does not follow errors of memory")
 		return nil
 	}
+	// The answer is about what the kernel could do, and it can do nothing for reserved memory.
+	_ = os.WriteFile(file, fmt.Appendf(nil, "%#x", damaged), 0)
 	return errors.Join(
 		expect("binding it", t.bindOne(t.tenant.at, damaged), kernel.EIO),
 		expect("binding it again", t.bindOne(t.tenant.at, damaged), kernel.EBUSY))
