@@ -13,6 +13,7 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/refuse"
 )
 
@@ -61,7 +62,13 @@ func (b *boot) bind() error {
 	}
 	defer binder.Close()
 	b.note("module loaded")
-	return binder.Preserve(reserved)
+	for _, r := range reserved {
+		// A boot that was killed may have said so before.
+		if err := binder.Preserve(kexec.Ranges{r}); err != nil && !errors.Is(err, kernel.EEXIST) {
+			return err
+		}
+	}
+	return nil
 }
 
 // unreserved is a file that says that the running kernel has all of its memory.
