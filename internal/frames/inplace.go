@@ -107,17 +107,14 @@ func (p *InPlace) Claim(pid int, mappings []image.Extent) (runs []Run, err error
 	if err != nil {
 		return nil, err
 	}
-	found := v.Processes[0].Runs
-	for _, s := range v.Shared {
+	stays := v.Within(p.kept)
+	found := stays.Processes[0].Runs
+	for _, s := range stays.Shared {
 		found = append(found, Run{Addr: s.Places[0].Addr, Frame: s.Frame, Count: s.Count, Kind: s.Kind})
 	}
 	for _, r := range found {
-		if r.Kind == HugeTLB {
-			continue
-		}
-		for _, m := range p.kept.Within(r.memory()) {
-			skip, count := pagesOf(m, r.Frame)
-			runs = p.claimed.claim(runs, r.slice(skip, count, Small))
+		if r.Kind != HugeTLB {
+			runs = p.claimed.claim(runs, r)
 		}
 	}
 	runs = joined(runs)

@@ -35,7 +35,9 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 		if err != nil {
 			return err
 		}
-		from.Extents = rest
+		if from.Extents = rest; len(rest) == 0 {
+			return nil
+		}
 		return takeFrames(from, take)
 	}
 	return r.Image.ReadPages(&from, take)
