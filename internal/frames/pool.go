@@ -2,7 +2,6 @@ package frames
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 // Size is the size of a frame, bytes: a huge page of x86-64.
@@ -157,17 +157,10 @@ func find(mem []byte) ([]Frame, error) {
 	return all, nil
 }
 
-// addressOf returns where memory of ours lies, by /proc/self/pagemap.
+// addressOf returns where memory of ours lies.
 func addressOf(pagemap *os.File, mem []byte) (uint64, error) {
-	var word [8]byte
-	if _, err := pagemap.ReadAt(word[:], int64(kernel.AddressOf(mem)/kernel.PageSize*8)); err != nil {
-		return 0, fmt.Errorf("/proc/self/pagemap: %w", err)
-	}
-	entry := binary.LittleEndian.Uint64(word[:])
-	if entry&entryPresent == 0 || entry&entryFrame == 0 {
-		return 0, errors.New("page frame numbers are hidden from kup (needs CAP_SYS_ADMIN)")
-	}
-	return entry & entryFrame * kernel.PageSize, nil
+	frame, err := procfs.OwnFrame(pagemap, mem)
+	return frame * kernel.PageSize, err
 }
 
 // choose picks so many frames that they lie in few blocks, of those that lie in ram as a whole.

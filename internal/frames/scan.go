@@ -2,7 +2,6 @@ package frames
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -122,18 +121,9 @@ type section struct {
 // sectionSize is the size of a section, bytes.
 const sectionSize = 64 << 20
 
-// Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
-const (
-	entryFrame   = 1<<55 - 1
-	entryAlone   = 1 << 56
-	entryFile    = 1 << 61
-	entrySwapped = 1 << 62
-	entryPresent = 1 << 63
-)
-
 // look reads the page tables of processes.
 func look(processes []Process) ([]sighting, error) {
-	zero, err := zeroFrame()
+	zero, err := procfs.ZeroFrame()
 	if err != nil {
 		return nil, err
 	}
@@ -239,33 +229,14 @@ func (s section) readEntries(e image.Extent) error {
 		entry := binary.LittleEndian.Uint64(buf)
 		buf = buf[8:]
 		switch {
-		case entry&entryFile != 0 || entry&entryPresent != 0 && entry&entryFrame == s.zero:
-		case entry&entryPresent != 0:
-			s.found.add(seenRun{Run{Addr: at, Frame: entry & entryFrame, Count: 1}, entry&entryAlone != 0})
-		case entry&entrySwapped != 0:
+		case entry&procfs.PagemapFile != 0 || entry&procfs.PagemapPresent != 0 && entry&procfs.PagemapFrame == s.zero:
+		case entry&procfs.PagemapPresent != 0:
+			s.found.add(seenRun{Run{Addr: at, Frame: entry & procfs.PagemapFrame, Count: 1}, entry&procfs.PagemapAlone != 0})
+		case entry&procfs.PagemapSwapped != 0:
 			s.found.swapped = appendPage(s.found.swapped, at)
 		}
 	}
 	return nil
-}
-
-// zeroFrame is the number of the page frame that memory is read from before it is written to. Huge pages have another.
-func zeroFrame() (uint64, error) {
-	mem, err := kernel.MapAnon(kernel.PageSize, kernel.ProtRead, kernel.MapPrivate)
-	if err != nil {
-		return 0, err
-	}
-	defer kernel.Unmap(mem)
-	pagemap, err := os.Open("/proc/self/pagemap")
-	if err != nil {
-		return 0, err
-	}
-	defer pagemap.Close()
-	if mem[0] != 0 {
-		return 0, errors.New("untouched memory is not zero")
-	}
-	addr, err := addressOf(pagemap, mem)
-	return addr / kernel.PageSize, err
 }
 
 func appendPage(all []image.Extent, at uint64) []image.Extent {

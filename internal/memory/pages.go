@@ -41,7 +41,7 @@ func newPageFinder(pid int) (*pageFinder, error) {
 // readOnly makes it do without PAGEMAP_SCAN, which knows nothing of soft-dirty bits as they are used here.
 func (p *pageFinder) readOnly() (err error) {
 	p.scan = false
-	p.zero, err = zeroFrame()
+	p.zero, err = procfs.ZeroFrame()
 	return err
 }
 
@@ -148,7 +148,7 @@ func (f *pageFinder) there(page uint64) (bool, error) {
 	if _, err := f.pagemap.ReadAt(word[:], int64(page/kernel.PageSize*8)); err != nil {
 		return false, fmt.Errorf("read %s: %w", f.pagemap.Name(), err)
 	}
-	return binary.LittleEndian.Uint64(word[:])&(pagemapPresent|pagemapSwapped) != 0, nil
+	return binary.LittleEndian.Uint64(word[:])&(procfs.PagemapPresent|procfs.PagemapSwapped) != 0, nil
 }
 
 // ownScan asks for own pages.
@@ -173,15 +173,8 @@ func appendRun(runs []image.Extent, start, end uint64) []image.Extent {
 	return append(runs, image.Extent{Start: start, End: end})
 }
 
-// Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
-const (
-	pagemapFrame   = 1<<55 - 1
-	pagemapPlace   = pagemapFrame | pagemapSwapped // of a page that is swapped out the bits of the frame say where to
-	pagemapDirty   = 1 << 55                       // soft-dirty
-	pagemapFile    = 1 << 61
-	pagemapSwapped = 1 << 62
-	pagemapPresent = 1 << 63
-)
+// pagemapPlace is where a page is. If it is swapped out the bits of the frame say where to.
+const pagemapPlace = procfs.PagemapFrame | procfs.PagemapSwapped
 
 // readPagemap is for kernels before v6.7.
 func (f *pageFinder) readPagemap(start, end uint64, p *ownPages) error {
@@ -194,13 +187,13 @@ func (f *pageFinder) readPagemap(start, end uint64, p *ownPages) error {
 		}
 		for i := 0; i+8 <= n; i += 8 {
 			e := binary.LittleEndian.Uint64(buf[i:])
-			own := e&(pagemapPresent|pagemapSwapped) != 0 && e&pagemapFile == 0
-			if own && !(e&pagemapPresent != 0 && e&pagemapFrame == f.zero) {
+			own := e&(procfs.PagemapPresent|procfs.PagemapSwapped) != 0 && e&procfs.PagemapFile == 0
+			if own && !(e&procfs.PagemapPresent != 0 && e&procfs.PagemapFrame == f.zero) {
 				p.all = appendRun(p.all, at, at+kernel.PageSize)
 				if f.now != nil {
 					f.now.add(at, e&pagemapPlace)
 				}
-				if e&pagemapDirty != 0 || f.before == nil || !f.before.has(at, e&pagemapPlace) {
+				if e&procfs.PagemapDirty != 0 || f.before == nil || !f.before.has(at, e&pagemapPlace) {
 					p.written = appendRun(p.written, at, at+kernel.PageSize)
 				}
 			}
@@ -208,30 +201,6 @@ func (f *pageFinder) readPagemap(start, end uint64, p *ownPages) error {
 		}
 	}
 	return nil
-}
-
-// zeroFrame returns the number of the page frame that untouched memory is read from, learnt from such a page of our own.
-func zeroFrame() (uint64, error) {
-	mem, err := kernel.MapAnon(kernel.PageSize, kernel.ProtRead, kernel.MapPrivate)
-	if err != nil {
-		return 0, err
-	}
-	defer kernel.Unmap(mem)
-	touched := mem[0]
-	f, err := os.Open("/proc/self/pagemap")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var word [8]byte
-	if _, err := f.ReadAt(word[:], int64(kernel.AddressOf(mem)/kernel.PageSize*8)); err != nil {
-		return 0, err
-	}
-	frame := binary.LittleEndian.Uint64(word[:]) & pagemapFrame
-	if frame == 0 || touched != 0 {
-		return 0, errors.New("page frame numbers are hidden from kup (needs CAP_SYS_ADMIN), so that zero pages cannot be told")
-	}
-	return frame, nil
 }
 
 var hasPagemapScan = sync.OnceValue(func() bool {

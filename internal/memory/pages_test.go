@@ -35,7 +35,7 @@ func TestPagemapAndItsScanFindTheSamePages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if f.zero, err = zeroFrame(); err != nil {
+	if f.zero, err = procfs.ZeroFrame(); err != nil {
 		t.Fatal(err)
 	}
 	for _, scan := range []bool{f.scan, false} {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 func TestPlacesTellOtherPages(t *testing.T) {
@@ -13,7 +14,7 @@ func TestPlacesTellOtherPages(t *testing.T) {
 		4 * page: 100, 5 * page: 101, 6 * page: 102, // consecutive
 		7 * page:  50, // the next address, another frame
 		9 * page:  51, // the next frame, another address
-		20 * page: pagemapSwapped | 3,
+		20 * page: procfs.PagemapSwapped | 3,
 	}
 	for at := range uint64(32) {
 		if place, ok := lay[at*page]; ok {
@@ -23,7 +24,7 @@ func TestPlacesTellOtherPages(t *testing.T) {
 	if len(p.runs) != 4 {
 		t.Errorf("expected 4 runs, got %v", p.runs)
 	}
-	for _, offset := range []uint64{0, 1, 50, pagemapSwapped} {
+	for _, offset := range []uint64{0, 1, 50, procfs.PagemapSwapped} {
 		p.rewind()
 		for at := range uint64(32) {
 			place, there := lay[at*page]
