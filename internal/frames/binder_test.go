@@ -73,11 +73,7 @@ func buildModule(t *testing.T, k vm.Kernel) string {
 // sh runs a shell command in the guest that must succeed.
 func (g *binderGuest) sh(t *testing.T, command string) string {
 	t.Helper()
-	out, err := g.Output(t.Context(), "sh", "-c", command)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return out
+	return vmtest.Shell(t, g.Guest, command)
 }
 
 // jump leaves frames to the next kernel.

@@ -74,11 +74,7 @@ func startGuest(t *testing.T, line string) *guest {
 // sh returns the output of a shell command in the guest.
 func (g *guest) sh(t *testing.T, command string) string {
 	t.Helper()
-	out, err := g.Output(t.Context(), "sh", "-c", command)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(out)
+	return vmtest.Shell(t, g.Guest, command)
 }
 
 // until waits until a shell command succeeds.

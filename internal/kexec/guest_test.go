@@ -72,11 +72,7 @@ func (g *guest) next(t *testing.T, wrapper []string, args ...string) answer {
 // sh returns the output of a shell command in the guest.
 func (g *guest) sh(t *testing.T, command string) string {
 	t.Helper()
-	out, err := g.Output(t.Context(), "sh", "-c", command)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(out)
+	return vmtest.Shell(t, g.Guest, command)
 }
 
 // machine is what must be the same under each kernel.

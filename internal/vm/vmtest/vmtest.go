@@ -54,6 +54,16 @@ func Disk(t *testing.T, megabytes int, from string) string {
 	return path
 }
 
+// Shell returns what a shell command in a guest prints, without white space around it. The command must succeed.
+func Shell(t *testing.T, g *vm.Guest, command string) string {
+	t.Helper()
+	out, err := g.Output(t.Context(), "sh", "-c", command)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
 // Net makes a network that the test's end closes.
 func Net(t *testing.T) *vm.Net {
 	t.Helper()
