@@ -41,7 +41,7 @@ func (r *restorer) threadsAll() error {
 		others, err := s.CloneThreads(tids, kernel.CloneAsThread)
 		r.threads[p.PID] = append([]*tracee.Seed{s}, others...)
 		if err != nil {
-			return err
+			return taken(err)
 		}
 		if err := task.Limits(p, s); err != nil {
 			return err

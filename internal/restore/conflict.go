@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
 )
 
@@ -18,6 +19,14 @@ type conflict struct{ error }
 
 func (c conflict) Is(target error) bool { return target == ErrConflict }
 func (c conflict) Unwrap() error        { return c.error }
+
+// taken makes a conflict of an error that is about a process ID which was free a moment ago.
+func taken(err error) error {
+	if errors.Is(err, kernel.EEXIST) {
+		return conflict{err}
+	}
+	return err
+}
 
 // checkIDs makes sure that all process and thread IDs are free.
 func checkIDs(st *image.State, p *plan) error {

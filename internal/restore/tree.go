@@ -60,7 +60,7 @@ func (t *tree) bear(n *node, parent *tracee.Seed) error {
 	}
 	seed, err := from.Clone(tracee.CloneOptions{ID: n.process.PID, Flags: flags, Signal: signal})
 	if err != nil {
-		return fmt.Errorf("make pid %d (%s): %w", n.process.PID, n.process.Comm, err)
+		return taken(fmt.Errorf("make pid %d (%s): %w", n.process.PID, n.process.Comm, err))
 	}
 	t.seeds[n.process.PID] = seed
 	for _, c := range n.children {
@@ -103,7 +103,7 @@ func (t *tree) standInFor(sid int, parent *tracee.Seed) (*tracee.Seed, error) {
 	}
 	seed, err := t.makeStandIn(sid, parent)
 	if err != nil {
-		return nil, fmt.Errorf("make a stand-in for session leader %d, which has ended: %w", sid, err)
+		return nil, taken(fmt.Errorf("make a stand-in for session leader %d, which has ended: %w", sid, err))
 	}
 	return seed, call(seed, "lead a session", kernel.SysSetsid)
 }
@@ -128,7 +128,7 @@ func (t *tree) group() error {
 		member := t.memberOf(id)
 		seed, err := t.makeStandIn(id, t.seeds[member])
 		if err != nil {
-			return fmt.Errorf("make a stand-in for process group leader %d, which has ended: %w", id, err)
+			return taken(fmt.Errorf("make a stand-in for process group leader %d, which has ended: %w", id, err))
 		}
 		if err := call(seed, "lead a process group", kernel.SysSetpgid, 0, 0); err != nil {
 			return err

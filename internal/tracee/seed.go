@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
@@ -257,26 +258,41 @@ type CloneOptions struct {
 // Clone makes a child process or, with CLONE_THREAD, another thread, born stopped and traced, with the same area.
 // EEXIST means that the ID is taken.
 func (s *Seed) Clone(o CloneOptions) (*Seed, error) {
-	b := NewBatch(s)
-	r := b.clone(o)
-	if err := b.Run(); err != nil {
+	var tid int
+	err := untilFree(func() error {
+		b := NewBatch(s)
+		r := b.clone(o)
+		err := b.Run()
+		tid = int(r.Value())
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	return s.adopt(o, int(r.Value()))
+	return s.adopt(o, tid)
+}
+
+// lingering is how long the ID of a task that has ended may still be taken, when nobody sees the task any more: since v6.15 the kernel frees it after the
+// parent could know (kernel/exit.c, release_task).
+const lingering = time.Second
+
+// untilFree makes tasks until their IDs are free, or EEXIST is final.
+func untilFree(try func() error) error {
+	for deadline := time.Now().Add(lingering); ; time.Sleep(time.Millisecond) {
+		if err := try(); !errors.Is(err, kernel.EEXIST) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // CloneThreads makes threads with the given IDs, with as few stops as the area allows.
 func (s *Seed) CloneThreads(tids []int, flags uint64) ([]*Seed, error) {
-	b := NewBatch(s)
-	for _, tid := range tids {
-		b.clone(CloneOptions{ID: tid, Flags: flags})
-		if b.Full() {
-			if err := b.Run(); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := b.Run(); err != nil {
+	left := tids
+	err := untilFree(func() (err error) {
+		left, err = s.tryThreads(left, flags)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	var seeds []*Seed
@@ -288,6 +304,32 @@ func (s *Seed) CloneThreads(tids []int, flags uint64) ([]*Seed, error) {
 		seeds = append(seeds, seed)
 	}
 	return seeds, nil
+}
+
+// tryThreads makes those threads whose IDs are free. The others it returns, with EEXIST.
+func (s *Seed) tryThreads(tids []int, flags uint64) (taken []int, err error) {
+	for len(tids) > 0 {
+		b := NewBatch(s)
+		var made []*Result
+		for len(made) < len(tids) && !b.Full() {
+			made = append(made, b.clone(CloneOptions{ID: tids[len(made)], Flags: flags}))
+		}
+		if failed := b.Run(); failed != nil && !errors.Is(failed, kernel.EEXIST) {
+			return nil, failed
+		} else if failed != nil {
+			err = failed
+		}
+		for i, r := range made {
+			switch {
+			case errors.Is(r.Err(), kernel.EEXIST):
+				taken = append(taken, tids[i])
+			case r.Err() != nil:
+				return nil, r.Err()
+			}
+		}
+		tids = tids[len(made):]
+	}
+	return taken, err
 }
 
 // clone adds a clone3(2) to the batch.

@@ -3,6 +3,7 @@ package tracee
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/kup-project/kup/internal/kernel"
@@ -99,6 +100,28 @@ func TestSeedBearsProcessAndThreadsWithGivenIDs(t *testing.T) {
 		if int(tid.Value()) != th.TID() {
 			t.Errorf("thread %d says %d", th.TID(), tid.Value())
 		}
+	}
+}
+
+func TestIDThatIsTakenForAMomentIsWaitedFor(t *testing.T) {
+	tracer := New()
+	defer tracer.Close()
+	s := newTestSeed(t, tracer)
+	takeForAMoment := func() int {
+		cmd := exec.Command("sleep", "0.05")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go cmd.Wait()
+		return cmd.Process.Pid
+	}
+	child, err := s.Clone(CloneOptions{ID: takeForAMoment(), Signal: int(kernel.SIGCHLD)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer child.Kill()
+	if _, err := child.CloneThreads([]int{31021, takeForAMoment(), 31022}, kernel.CloneAsThread); err != nil {
+		t.Fatal(err)
 	}
 }
 
