@@ -16,6 +16,7 @@ type RestoreOptions struct {
 	Name     string // an application under kup's care that was checkpointed, or
 	Dir      string // any image
 	OnDemand bool   // let it run as soon as its mappings exist, and fill its memory meanwhile
+	Fallback bool   // take memory from files even if page frames have it, too, after an update with KeepFallback
 	Progress Progress
 }
 
@@ -65,7 +66,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 
 // restore brings back what is in o.Dir.
 func (o RestoreOptions) restore(ctx context.Context, store *app.Store) (*Restored, error) {
-	report, err := restore.Run(ctx, restore.Options{Dir: o.Dir, OnDemand: o.OnDemand, Progress: o.Progress})
+	report, err := restore.Run(ctx, restore.Options{Dir: o.Dir, OnDemand: o.OnDemand, Fallback: o.Fallback, Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}

@@ -30,8 +30,10 @@ type UpdateOptions struct {
 	NoPrecopy bool   // leave all memory to the freeze
 	Carrier   Carrier
 	Module    string // path of kup's module for the new kernel, for CarrierFrames
-	Progress  Progress
-	Log       func(Step) // told of each step when it is reached; may be nil
+	// KeepFallback copies memory to the disk as well as leaving it where it is, with CarrierFrames.
+	KeepFallback bool
+	Progress     Progress
+	Log          func(Step) // told of each step when it is reached; may be nil
 }
 
 // UpdatePlan says what an update would do.
@@ -46,7 +48,8 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 	}
 	return update.Run(ctx, update.Options{
 		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier, Module: o.Module,
-		Tool: version(), Progress: o.Progress, Log: o.Log,
+		KeepFallback: o.KeepFallback,
+		Tool:         version(), Progress: o.Progress, Log: o.Log,
 	})
 }
 

@@ -13,7 +13,7 @@ func (c *command) restore() *cobra.Command {
 	o := kup.RestoreOptions{}
 	var wait bool
 	cmd := &cobra.Command{
-		Use:   "restore (NAME | --dir DIR) [--on-demand] [--wait]",
+		Use:   "restore (NAME | --dir DIR) [--on-demand] [--fallback] [--wait]",
 		Short: "Bring a checkpointed application back",
 		Long: `restore brings an application back from its image, and returns when it runs: with the process IDs it had, where it was.
 The image stays; it can be restored again once the processes have ended.
@@ -65,6 +65,7 @@ application's exit code.`,
 	}
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "an image")
 	cmd.Flags().BoolVar(&o.OnDemand, "on-demand", false, "let the application run at once, and fill its memory meanwhile")
+	cmd.Flags().BoolVar(&o.Fallback, "fallback", false, "take memory from the disk, after an update with --keep-fallback that has left it in page frames, too")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the application's end and exit with its exit code")
 	return cmd
 }

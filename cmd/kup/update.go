@@ -13,7 +13,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--keep-fallback] [--no-precopy] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -31,7 +31,9 @@ is written while they stand still: less is written in all, and the pause is long
 
 With --carrier frames memory is not copied but stays where it is: some memory blocks are emptied while the applications run, the new
 kernel starts in these and reserves the rest, and kup's module for it (--module, see "kup module build") makes the page frames the
-applications' again. There is no way back if the new kernel cannot do that: the applications are lost then.
+applications' again. There is no way back if the new kernel cannot do that, or if the machine is switched off on the way: the applications
+are started afresh then. With --keep-fallback, memory is copied to the disk as well, most of it while the applications run, and they get it from
+there if it comes to that.
 
 The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
 network is up; see there.
@@ -67,6 +69,7 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
 	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: frames, ram or disk (default ram if that is possible, else disk)")
 	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames")
+	flags.BoolVar(&o.KeepFallback, "keep-fallback", false, "with --carrier frames, keep the memory on the disk, too, lest the new kernel cannot use it where it is")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }

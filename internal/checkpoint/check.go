@@ -68,6 +68,9 @@ func (s *Session) check() error {
 	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
 		return err
 	}
+	if s.options.Frames != nil && !s.options.Fallback {
+		return nil // files do not get it
+	}
 	return s.checkSpace(need)
 }
 

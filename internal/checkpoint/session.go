@@ -29,6 +29,7 @@ type Options struct {
 	Fork         bool            // copy memory after the freeze, from copies that the processes make by fork(2); with LeaveRunning, without Precopy
 	Frames       *frames.Pool    // where memory goes instead of into files of the image: then the image is of use for the next kernel only; may be nil
 	InPlace      *frames.InPlace // with Frames: lets private memory stay where it is; may be nil
+	Fallback     bool            // with Frames: keep memory in files of the image, too
 	Paranoid     bool            // compare every page with its copy before the application runs on or is ended
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
@@ -101,7 +102,7 @@ func Prepare(tracer *tracee.Tracer, o Options) (*Session, error) {
 		return nil, err
 	}
 	s.report.Dir = s.writer.Dir()
-	s.memory = memory.Capture{State: s.state, Path: s.writer.Path, Frames: o.Frames, InPlace: o.InPlace}
+	s.memory = memory.Capture{State: s.state, Path: s.writer.Path, Frames: o.Frames, InPlace: o.InPlace, Fallback: o.Fallback}
 	return s, nil
 }
 

@@ -27,25 +27,17 @@ func checkOffsets(windows []Window) error {
 // foams returns all FOAM files that a state refers to, by name.
 func foams(st *State) (map[string]*FOAM, error) {
 	out := map[string]*FOAM{}
-	add := func(f *FOAM) error {
-		if f.Name == "" {
-			return nil
+	for f := range st.foams {
+		if f.Physical || f.Name == "" {
+			continue
+		}
+		if err := checkName(f.Name); err != nil {
+			return nil, err
 		}
 		if out[f.Name] != nil {
-			return fmt.Errorf("two address spaces are stored in %s", f.Name)
+			return nil, fmt.Errorf("two address spaces are stored in %s", f.Name)
 		}
 		out[f.Name] = f
-		return checkName(f.Name)
-	}
-	for i := range st.Processes {
-		if err := add(&st.Processes[i].Memory.FOAM); err != nil {
-			return nil, err
-		}
-	}
-	for i := range st.Memories {
-		if err := add(&st.Memories[i].FOAM); err != nil {
-			return nil, err
-		}
 	}
 	return out, nil
 }
@@ -57,10 +49,8 @@ func contents(st *State) (map[string]EntryKind, error) {
 		return nil, err
 	}
 	kinds := map[string]EntryKind{}
-	for name, f := range files {
-		if !f.Physical {
-			kinds[name] = EntryFOAM
-		}
+	for name := range files {
+		kinds[name] = EntryFOAM
 	}
 	for _, f := range st.Files {
 		if f.Regular == nil || f.Regular.Content == "" {
@@ -101,7 +91,7 @@ func checkContents(m *Manifest, st *State) error {
 		if kinds[e.Name] != e.Kind {
 			return fmt.Errorf("the manifest lists %s as %s, and the state does not", e.Name, e.Kind)
 		}
-		if f := files[e.Name]; f != nil && !f.Physical && f.FileSize() != e.Size {
+		if f := files[e.Name]; f != nil && f.FileSize() != e.Size {
 			return fmt.Errorf("%s has %d bytes, and its windows end at %d", e.Name, e.Size, f.FileSize())
 		}
 		delete(kinds, e.Name)

@@ -62,20 +62,56 @@ func (f *FOAM) checkPhysical() error {
 
 // Physical returns where contents of an image lie in physical memory, in no order.
 func (s *State) Physical() (all []Extent) {
-	add := func(f *FOAM) {
+	for f := range s.foams {
 		if f.Physical {
 			for _, w := range f.Windows {
 				all = append(all, Extent{w.Offset, w.Offset + (w.End - w.Start)})
 			}
 		}
 	}
+	return all
+}
+
+// foams calls yield for all FOAMs, fallbacks included, until it returns false.
+func (s *State) foams(yield func(*FOAM) bool) {
+	for main, fallback := range s.pairs {
+		if !yield(main) || *fallback != nil && !yield(*fallback) {
+			return
+		}
+	}
+}
+
+// pairs calls yield for all FOAMs and where their fallbacks are, until it returns false.
+func (s *State) pairs(yield func(main *FOAM, fallback **FOAM) bool) {
 	for i := range s.Processes {
-		add(&s.Processes[i].Memory.FOAM)
+		if m := &s.Processes[i].Memory; !yield(&m.FOAM, &m.Fallback) {
+			return
+		}
 	}
 	for i := range s.Memories {
-		add(&s.Memories[i].FOAM)
+		if m := &s.Memories[i]; !yield(&m.FOAM, &m.Fallback) {
+			return
+		}
 	}
-	return all
+}
+
+// HasFallback tells whether everything that is in page frames is in files, too.
+func (s *State) HasFallback() bool {
+	for main, fallback := range s.pairs {
+		if main.Physical && *fallback == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// UseFallback forgets about page frames: contents come from files. It is for a state that HasFallback.
+func (s *State) UseFallback() {
+	for main, fallback := range s.pairs {
+		if *fallback != nil {
+			*main, *fallback = **fallback, nil
+		}
+	}
 }
 
 // Stored is how many bytes of contents it holds.

@@ -95,6 +95,7 @@ func states() *rapid.Generator[*State] {
 			m.ID, m.Size, m.Huge = id, uint64(rapid.IntRange(1, 1<<24).Draw(t, "size")), 0
 			m.FOAM = FOAM{Name: fmt.Sprintf("shared-%d.foam", id), Windows: []Window{{0, 1 << 24, 0}}}
 			m.FOAM.Extents = extents(t, 0, m.Size)
+			m.Fallback = fallback(t, &m.FOAM)
 			st.Memories = append(st.Memories, m)
 		}
 		for id := range rapid.IntRange(0, 8).Draw(t, "files") {
@@ -121,6 +122,23 @@ func extents(t *rapid.T, base, size uint64) []Extent {
 		at = end
 	}
 	return out
+}
+
+// fallback puts the contents of a FOAM with one window into page frames, or not; if so, it returns what was there before, or not.
+func fallback(t *rapid.T, f *FOAM) *FOAM {
+	if !rapid.Bool().Draw(t, "in frames") {
+		return nil
+	}
+	file := *f
+	all := f.Windows[0]
+	f.Physical, f.Windows = true, nil
+	for at := all.Start; at < all.End; at += FrameSize {
+		f.Windows = append(f.Windows, Window{at, at + FrameSize, 1<<40 + 2*at})
+	}
+	if rapid.Bool().Draw(t, "with fallback") {
+		return &file
+	}
+	return nil
 }
 
 func addrPort(t *rapid.T) netip.AddrPort {
@@ -209,6 +227,7 @@ func drawProcess(t *rapid.T, st *State, pid int) Process {
 	v.Start, v.End, v.Kind, v.Guards = base, base+1<<22, VMAAnon, nil
 	p.Memory.VMAs = []VMA{v}
 	p.Memory.FOAM = FOAM{Name: fmt.Sprintf("pages-%d.foam", pid), Windows: []Window{{base, base + 1<<22, 1 << 21}}, Extents: extents(t, base, 1<<22)}
+	p.Memory.Fallback = fallback(t, &p.Memory.FOAM)
 	for range rapid.IntRange(0, HotLists).Draw(t, "hot lists") {
 		p.Memory.Hot = append(p.Memory.Hot, extents(t, base, 1<<22))
 	}

@@ -197,9 +197,10 @@ type Limit struct {
 
 // Memory is an address space: its mappings, and where the loader put things.
 type Memory struct {
-	VMAs []VMA   `json:"vmas"`
-	FOAM FOAM    `json:"foam"`
-	Exe  MapFile `json:"exe"`
+	VMAs     []VMA   `json:"vmas"`
+	FOAM     FOAM    `json:"foam"`
+	Fallback *FOAM   `json:"fallback,omitempty"` // a file with the same contents, for the case that page frames do not get there
+	Exe      MapFile `json:"exe"`
 
 	StartCode  uint64 `json:"start_code"`
 	EndCode    uint64 `json:"end_code"`
@@ -301,11 +302,14 @@ type SharedMem struct {
 	Size  uint64        `json:"size"`
 	FOAM  FOAM          `json:"foam"`  // one window, from 0
 	Seals uint32        `json:"seals"` // F_GET_SEALS
-	Mode  uint32        `json:"mode"`
-	UID   uint32        `json:"uid"`
-	GID   uint32        `json:"gid"`
-	Huge  uint64        `json:"huge"` // page size of hugetlb memory, 0 otherwise
-	SysV  *SysVShm      `json:"sysv,omitempty"`
+
+	Fallback *FOAM `json:"fallback,omitempty"` // as in Memory
+
+	Mode uint32   `json:"mode"`
+	UID  uint32   `json:"uid"`
+	GID  uint32   `json:"gid"`
+	Huge uint64   `json:"huge"` // page size of hugetlb memory, 0 otherwise
+	SysV *SysVShm `json:"sysv,omitempty"`
 }
 
 // SharedMemKind tells how a SharedMem came about.

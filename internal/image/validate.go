@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 )
 
 const (
@@ -38,7 +39,7 @@ func (v *validator) sharedMemories() error {
 			return fmt.Errorf("shared memory %d appears twice", m.ID)
 		}
 		v.memories[m.ID] = m
-		if err := checkFOAM(&m.FOAM); err != nil {
+		if err := checkFOAMs(&m.FOAM, m.Fallback); err != nil {
 			return fmt.Errorf("shared memory %d (%s): %w", m.ID, m.Name, err)
 		}
 		unit := max(m.Huge, pageSize)
@@ -226,7 +227,7 @@ func (v *validator) memory(m *Memory) error {
 			return fmt.Errorf("mapping %#x-%#x: guard pages: %w", a.Start, a.End, err)
 		}
 	}
-	if err := checkFOAM(&m.FOAM); err != nil {
+	if err := checkFOAMs(&m.FOAM, m.Fallback); err != nil {
 		return err
 	}
 	if err := checkHot(m.Hot); err != nil {
@@ -240,6 +241,17 @@ func (v *validator) memory(m *Memory) error {
 		return fmt.Errorf("%s: contents of %#x-%#x, where nothing is mapped", m.FOAM.Name, e.Start, e.End)
 	}
 	return nil
+}
+
+// checkFOAMs checks a FOAM and its fallback, if it has one: a file with the same contents.
+func checkFOAMs(main, fallback *FOAM) error {
+	if err := checkFOAM(main); err != nil || fallback == nil {
+		return err
+	}
+	if fallback.Physical || !slices.Equal(main.Extents, fallback.Extents) {
+		return fmt.Errorf("%s: what it is to fall back to is no file, or holds something else", main.Name)
+	}
+	return checkFOAM(fallback)
 }
 
 // checkFOAM checks windows and extents of one FOAM file.

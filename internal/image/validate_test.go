@@ -72,6 +72,12 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 			f.Physical, f.Windows[0].Offset = true, FrameSize-4096
 		}, "across a multiple"},
 		"half a frame": {func(s *State) { f := &s.Processes[0].Memory.FOAM; f.Physical, f.Windows[0].Offset = true, 100 }, "not page frames"},
+		"fallback of less": {func(s *State) {
+			m := &s.Processes[0].Memory
+			fallback := m.FOAM
+			fallback.Extents = fallback.Extents[1:]
+			m.FOAM.Physical, m.FOAM.Windows, m.Fallback = true, nil, &fallback
+		}, "no window"},
 		"file is FOAM": {func(s *State) { s.Files[0].Regular.Content = "pages-4711.foam" }, "and the bytes of a deleted file"},
 		"file is ours": {func(s *State) { s.Files[0].Regular.Content = "manifest" }, "reserved"},
 	} {

@@ -26,7 +26,7 @@ func prepare(opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	im, imageErr := Open(opts.Kernel)
+	im, imageErr := opts.open()
 	initrd, initrdErr := readInitrd(opts.Initrd, room.available)
 	memory, memoryErr := ReadMemoryMap()
 	in, inheritedErr := readInherited()
@@ -56,6 +56,13 @@ func prepare(opts Options) (*Plan, error) {
 		return nil, fmt.Errorf("%s: %w", opts.Kernel, err)
 	}
 	return plan, room.check(plan.Segments)
+}
+
+func (o *Options) open() (*Image, error) {
+	if o.Image != nil {
+		return o.Image, nil
+	}
+	return Open(o.Kernel)
 }
 
 // choose decides for the route.

@@ -22,8 +22,9 @@ type Image struct {
 	Version string // as uname -r will print it, for example 6.12.117+deb12-cloud-amd64; "" if the file does not tell
 	Banner  string // the whole version message: version, builder, build date
 
-	header *setupHeader
-	file   []byte
+	header  *setupHeader
+	file    []byte
+	vmlinux []byte // nil until it was unpacked
 }
 
 // Open reads the kernel image at path. A file that cannot be booted gives ErrBadKernel.
@@ -76,8 +77,11 @@ type program struct {
 	entry uint64 // offset of its first instruction
 }
 
-// Vmlinux is the ELF file of the kernel itself. The error is ErrBadKernel for damaged data.
+// Vmlinux is the ELF file of the kernel itself, which the image keeps once it is unpacked. The error is ErrBadKernel for damaged data.
 func (im *Image) Vmlinux() ([]byte, error) {
+	if im.vmlinux != nil {
+		return im.vmlinux, nil
+	}
 	elf, err := unpack(im.payload(), im.header.initSize)
 	if errors.Is(err, errUnknownCompression) {
 		return nil, err
@@ -85,6 +89,7 @@ func (im *Image) Vmlinux() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: its payload is damaged: %w", im.Path, ErrBadKernel, err)
 	}
+	im.vmlinux = elf
 	return elf, nil
 }
 

@@ -11,6 +11,7 @@ import (
 // Options say what to boot.
 type Options struct {
 	Kernel  string // path of a bzImage, for example /boot/vmlinuz-6.12.117+deb12-cloud-amd64
+	Image   *Image // Kernel, if it was opened before; nil: not yet
 	Initrd  string // path of the initrd or initramfs, "": none
 	CmdLine string // the kernel command line, complete
 	Route   Route  // "": RouteVmlinux, and RouteBzImage for kernels that cannot be unpacked here

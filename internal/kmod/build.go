@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/module"
 )
 
@@ -21,6 +22,8 @@ type Options struct {
 	Image   string // path of that kernel's bzImage, "": its functions are not checked
 	Headers string // folder of its headers
 	Out     string // where the module goes
+
+	kernel *kexec.Image // Image, if it was opened before
 }
 
 // Build builds the module, checks it and puts it into place. Nothing is left behind but o.Out. The error of a failing compiler has its last lines.

@@ -27,6 +27,15 @@ type Report struct {
 	Notes    []string `json:"notes"`    // sentences on what could not be checked, and on what will be in the way
 }
 
+// Check tells whether a kernel will take a module that was built before, as far as that can be told. Its errors match ErrUnfit.
+func Check(im *kexec.Image, built []byte) (*Report, error) {
+	r, err := check(Options{Release: im.Version, kernel: im}, built)
+	if err != nil && !errors.Is(err, ErrUnfit) {
+		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
+	return r, err
+}
+
 // check tells whether the kernel will take a module. That what it exports fits, the build has checked.
 func check(o Options, built []byte) (*Report, error) {
 	file, err := elf.NewFile(bytes.NewReader(built))
@@ -38,7 +47,7 @@ func check(o Options, built []byte) (*Report, error) {
 		return nil, err
 	}
 	if release, _, _ := strings.Cut(r.VerMagic, " "); release != o.Release {
-		return nil, fmt.Errorf("%w: the headers in %s are those of Linux %s, and the kernel is %s", ErrUnfit, o.Headers, release, o.Release)
+		return nil, fmt.Errorf("%w: it is built with the headers of Linux %s, and the kernel is %s", ErrUnfit, release, o.Release)
 	}
 	config, err := os.ReadFile(filepath.Join(o.Headers, "include/config/auto.conf"))
 	if err == nil && bytes.Contains(config, []byte("\nCONFIG_MODULE_SIG_FORCE=y\n")) {
@@ -101,17 +110,19 @@ func kernelTypes(o Options) (*typeInfo, string, error) {
 
 // readVmlinux unpacks the kernel, or takes what Debian has put beside the headers since 6.12.
 func readVmlinux(o Options) (vmlinux []byte, source string, err error) {
-	if o.Image == "" {
+	if o.Image == "" && o.kernel == nil {
 		source = filepath.Join(o.Headers, "vmlinux")
 		vmlinux, err = os.ReadFile(source)
 		return vmlinux, source, err
 	}
-	im, err := kexec.Open(o.Image)
-	if err != nil {
-		return nil, o.Image, err
+	im := o.kernel
+	if im == nil {
+		if im, err = kexec.Open(o.Image); err != nil {
+			return nil, o.Image, err
+		}
 	}
 	vmlinux, err = im.Vmlinux()
-	return vmlinux, o.Image, err
+	return vmlinux, im.Path, err
 }
 
 // uffdFields are the fields of struct userfaultfd_ctx in kernels that do not tell modules of it; kup_frames.h has them, too.

@@ -24,11 +24,13 @@ type Capture struct {
 	Holders   map[int]int      // by process ID: the copy made by fork that keeps what DumpHeld reads; see tracee.Holder
 	Frames    *frames.Pool     // where contents go instead of files; nil: into files
 	InPlace   *frames.InPlace  // what lets private memory stay where it is; nil: it is copied
+	Fallback  bool             // with Frames: contents go into files as well; the rounds of pre-copy are for these then
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
 
 	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
 	open   map[int]*foam.File   // by process ID, but for those in Precopies
+	second map[int]*fallback    // by process ID
 	kept   []*foam.File         // of shared memory in page frames
 	shared map[inode]*sharedSource
 }
@@ -139,13 +141,19 @@ func (c *Capture) planFOAM(p *image.Process, stored []image.Extent, own ownPages
 		p.Memory.FOAM = file.Describe(pages)
 	}
 	if precopy := c.Precopies[p.PID]; precopy != nil {
-		left = precopy.remaining(own)
-		p.Memory.Hot = precopy.hot(left)
+		written := precopy.remaining(own)
+		p.Memory.Hot = precopy.hot(written)
+		if !c.Fallback {
+			left = written
+		}
 	}
 	if c.left == nil {
 		c.left = map[int]foam.Extents{}
 	}
 	c.left[p.PID] = left
+	if c.Fallback {
+		return c.planFallback(p, stored, own)
+	}
 	return nil
 }
 
@@ -177,7 +185,7 @@ func (c *Capture) adopt(p *image.Process, file *foam.File, pages foam.Extents) (
 
 // file returns the FOAM of a process that is there before Dump, nil if there is none.
 func (c *Capture) file(pid int) (*foam.File, error) {
-	if precopy := c.Precopies[pid]; precopy != nil {
+	if precopy := c.Precopies[pid]; precopy != nil && !c.Fallback {
 		return precopy.file, nil
 	}
 	if f := c.open[pid]; f != nil || c.Frames == nil {

@@ -14,21 +14,27 @@ import (
 )
 
 // Left is how many bytes of a process Dump will copy, or after FindHeld DumpHeld.
-func (c *Capture) Left(p *image.Process) int64 { return int64(c.left[p.PID].Total()) }
+func (c *Capture) Left(p *image.Process) int64 {
+	n := c.left[p.PID].Total()
+	if f := c.second[p.PID]; f != nil {
+		n += f.left.Total()
+	}
+	return int64(n)
+}
 
 // Dump copies the pages of a process that FindPages found into its FOAM file, without those that pre-copy has brought there.
 func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
-	if precopy := c.Precopies[p.PID]; precopy != nil {
-		return copyPages(precopy.file, c.left[p.PID], p.PID, moved)
+	f, err := c.file(p.PID)
+	if err == nil && f == nil {
+		f, err = c.create(p.PID, p.Memory.FOAM.Windows)
 	}
-	f := c.open[p.PID]
-	if f == nil {
-		var err error
-		if f, err = c.create(p.PID, p.Memory.FOAM.Windows); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	return copyPages(f, c.left[p.PID], p.PID, moved)
+	if err := copyPages(f, c.left[p.PID], p.PID, moved); err != nil {
+		return err
+	}
+	return c.dumpFallback(p.PID, moved)
 }
 
 // create makes the FOAM file of a process, which stays open until Close.

@@ -41,7 +41,7 @@ func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
 		return err
 	}
 	p := &Precopy{pid: in.PID(), tracker: tracker}
-	if p.file, err = c.newFile(foamName(p.pid), nil); err != nil {
+	if p.file, err = c.newPrecopyFile(foamName(p.pid)); err != nil {
 		tracker.close()
 		return err
 	}
@@ -50,6 +50,14 @@ func (c *Capture) StartPrecopy(backend Backend, in *tracee.Injection) error {
 	}
 	c.Precopies[p.pid] = p
 	return p.watchAll()
+}
+
+// newPrecopyFile makes a FOAM for pages that are copied ahead.
+func (c *Capture) newPrecopyFile(name string) (*foam.File, error) {
+	if c.Fallback {
+		return foam.Create(c.Path(name), nil)
+	}
+	return c.newFile(name, nil)
 }
 
 // watchAll begins to watch all mappings that may have pages of the process's own.

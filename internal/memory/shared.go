@@ -54,7 +54,7 @@ func (c *Capture) sharedMemory(f *os.File, name string) (int, error) {
 		return c.State.Memories[known.index].ID, nil
 	}
 	m := image.SharedMem{ID: len(c.State.Memories) + 1, Size: uint64(st.Size), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid}
-	m.FOAM = image.FOAM{Name: fmt.Sprintf("shared-%d.foam", m.ID), Windows: foam.Single(m.Size)}
+	m.FOAM = image.FOAM{Name: sharedName(m.ID), Windows: foam.Single(m.Size)}
 	if st.Blksize > kernel.PageSize {
 		m.Huge = uint64(st.Blksize)
 	}
@@ -84,6 +84,8 @@ func (c *Capture) sharedMemory(f *os.File, name string) (int, error) {
 	c.State.Memories = append(c.State.Memories, m)
 	return m.ID, nil
 }
+
+func sharedName(id int) string { return fmt.Sprintf("shared-%d.foam", id) }
 
 // sysVSegment describes a segment; its inode number is its id (ipc/shm.c, newseg).
 func sysVSegment(id int) (*image.SysVShm, error) {
@@ -151,16 +153,25 @@ func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 		return err
 	}
 	m.FOAM = to.Describe(extents)
-	return parallel.Each(to.Runs(extents, chunk), func(e image.Extent) error {
+	if err := copyShared(m, src.file, to, moved); err != nil || !c.Fallback {
+		return err
+	}
+	m.Fallback, err = c.sharedFallback(m, src.file, moved)
+	return err
+}
+
+// copyShared copies the contents of a shared memory into its FOAM.
+func copyShared(m *image.SharedMem, from *os.File, to *foam.File, moved func(int64)) error {
+	return parallel.Each(to.Runs(m.FOAM.Extents, chunk), func(e image.Extent) error {
 		mem, err := to.Map(e)
 		if err != nil {
 			return err
 		}
 		defer to.Unmap(mem)
 		if m.Huge == 0 {
-			_, err = src.file.ReadAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start))
+			_, err = from.ReadAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start))
 		} else {
-			err = copyMapped(mem, src.file, e)
+			err = copyMapped(mem, from, e)
 		}
 		if err != nil {
 			return fmt.Errorf("shared memory %d at %#x: %w", m.ID, e.Start, err)
@@ -216,6 +227,10 @@ func (c *Capture) Close() {
 		f.Close()
 	}
 	c.open = nil
+	for _, f := range c.second {
+		f.close()
+	}
+	c.second = nil
 	for _, f := range c.kept {
 		f.Close()
 	}

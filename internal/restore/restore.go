@@ -1,11 +1,13 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/netlock"
@@ -20,6 +22,7 @@ type Options struct {
 	Dir string // of the image
 	// OnDemand lets the processes run as soon as their mappings exist. A page server fills them meanwhile; page contents are not verified before.
 	OnDemand bool
+	Fallback bool // take memory from files even if page frames have it, too; see image.Memory
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
 }
@@ -124,11 +127,27 @@ func (r *restorer) load() error {
 	if err != nil {
 		return err
 	}
+	if err := r.fallBack(img); err != nil {
+		return err
+	}
 	r.image, r.state = img, img.State
 	r.memory = memory.Rebuild{State: r.state, Image: img, Lazy: r.memory.Lazy}
 	r.objects = object.Rebuild{State: r.state, Dir: img.Dir}
 	r.countBytes()
 	return nil
+}
+
+// fallBack makes the image one without page frames, if these are not to be used, or are gone and there are files instead.
+func (r *restorer) fallBack(img *image.Image) error {
+	gone := frames.CheckKept(img.State.Physical())
+	switch {
+	case !r.options.Fallback && gone == nil:
+		return nil
+	case img.State.HasFallback():
+		img.State.UseFallback()
+		return nil
+	}
+	return cmp.Or(gone, fmt.Errorf("image %s has memory in page frames only", img.Dir))
 }
 
 // planAll finds out whether the restore can succeed, before anything is made.

@@ -72,6 +72,8 @@ type boot struct {
 	BootOptions
 	journal *Journal
 	done    Booted
+
+	unbindable error // why memory that has stayed where it was cannot be used
 }
 
 func (b *boot) note(what string) {
@@ -98,7 +100,8 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.bind(), b.silence()}
+	b.unbindable = b.bind()
+	failed := []error{b.unbindable, b.silence()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -123,7 +126,7 @@ func (b *boot) restoreAll(ctx context.Context) error {
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
-// connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten.
+// connections that are on their way back. An application whose memory is lost is none of them.
 func (b *boot) silence() error {
 	var failed []error
 	for i := range b.journal.Applications {
@@ -135,13 +138,8 @@ func (b *boot) silence() error {
 		if err != nil {
 			continue // the restore says so
 		}
-		if err := frames.CheckKept(img.State.Physical()); errors.Is(err, frames.ErrGone) {
-			failed = append(failed, b.forgetLost(a, err))
-			continue
-		} else if err != nil {
-			failed = append(failed, err)
-		}
-		if img.State.NetLock == "" {
+		failed = append(failed, b.findMemory(a, img.State))
+		if a.over() || img.State.NetLock == "" {
 			continue
 		}
 		if err := netlock.Lock(img.State.NetLock, netlock.Endpoints(img.State)); err != nil {
@@ -176,10 +174,10 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Fallback: a.Fallback != "", Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
-		options.OnDemand = false
+		options.OnDemand, options.Fallback = false, b.fallBack(a, err)
 		if a.Return, err = restore.Run(ctx, options); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
-	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/refuse"
 )
 
@@ -47,6 +46,14 @@ func (u *update) chooseCarrier(ctx context.Context) error {
 	return nil
 }
 
+// checkFallback refuses a fallback for a carrier that can have none.
+func (u *update) checkFallback() error {
+	if u.KeepFallback && u.carrier == CarrierRAM {
+		return refuse.Errorf("--keep-fallback copies memory that stays where it is, with --carrier frames, to the disk as well; with --carrier ram it is copied into memory, and --carrier disk is on the disk anyway")
+	}
+	return nil
+}
+
 // takeFrames takes as much memory as the applications have, and some more: they go on.
 func (u *update) takeFrames() (err error) {
 	if u.Carrier == CarrierBest {
@@ -64,12 +71,8 @@ func (u *update) takeFrames() (err error) {
 
 // checkGiveBack tells whether the next kernel will find the modules with which the memory becomes ordinary again.
 func (u *update) checkGiveBack() error {
-	im, err := kexec.Open(u.Kernel)
-	if err != nil {
-		return err
-	}
 	for _, module := range []string{"hmem/dax_hmem", "kmem"} {
-		pattern := filepath.Join("/lib/modules", im.Version, "kernel/drivers/dax", module+".ko*")
+		pattern := filepath.Join("/lib/modules", u.next.Image.Version, "kernel/drivers/dax", module+".ko*")
 		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 {
 			return fmt.Errorf("%s is not there: the next kernel might not get the memory back: %w", pattern, os.ErrNotExist)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/kmod"
 	"github.com/kup-project/kup/internal/refuse"
 )
 
@@ -31,6 +32,9 @@ func (u *update) stayInPlace(ctx context.Context) error {
 	module, err := os.ReadFile(u.Module)
 	if err != nil {
 		return fmt.Errorf("kup's module for the next kernel: %w", err)
+	}
+	if _, err := kmod.Check(u.next.Image, module); err != nil {
+		return refuse.Errorf("%s: %w; build it anew with `kup module build --kernel %s`", u.Module, err, u.Kernel)
 	}
 	if err := renameio.WriteFile(modulePath(u.Store.Dir()), module, 0o600); err != nil {
 		return err

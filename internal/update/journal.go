@@ -58,6 +58,7 @@ type Application struct {
 	Restored bool   `json:"restored,omitempty"` // it runs under the new kernel
 	Lost     bool   `json:"lost,omitempty"`     // its memory did not get there, so that it was started afresh
 	Error    string `json:"error,omitempty"`    // why it could not be restored
+	Fallback string `json:"fallback,omitempty"` // why its memory came from the disk, where it was to stay in its page frames
 
 	Capture *checkpoint.Report `json:"capture,omitempty"` // where the time went before the jump
 	Return  *restore.Report    `json:"return,omitempty"`  // and after it

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,36 @@ import (
 
 // over tells whether nothing is left to do for an application.
 func (a *Application) over() bool { return a.Restored || a.Lost }
+
+// findMemory finds out where an application's memory comes from. If that is nowhere any more, the application is given up.
+func (b *boot) findMemory(a *Application, state *image.State) error {
+	places := state.Physical()
+	if len(places) == 0 {
+		return nil
+	}
+	why := cmp.Or(frames.CheckKept(places), b.unbindable)
+	switch {
+	case why == nil || b.fallBack(a, why):
+		return nil
+	case errors.Is(why, frames.ErrGone):
+		return b.forgetLost(a, why)
+	}
+	return why
+}
+
+// fallBack lets an application's memory come from files of its image, if it is there, too, and tells whether it is.
+func (b *boot) fallBack(a *Application, why error) bool {
+	if a.Fallback != "" {
+		return true
+	}
+	img, err := image.Open(a.Image)
+	if err != nil || len(img.State.Physical()) == 0 || !img.State.HasFallback() {
+		return false
+	}
+	b.note("fall back to the disk for " + a.Name + ": " + why.Error())
+	a.Fallback = why.Error()
+	return true
+}
 
 // forgetLost gives up an application whose memory has not got here, because the machine was switched off on the way, and its image. It is started afresh, as
 // after any other start.

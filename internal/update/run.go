@@ -31,6 +31,8 @@ type Options struct {
 	NoPrecopy bool
 	Carrier   Carrier // of memory
 	Module    string  // path of kup's module for the next kernel, for CarrierFrames
+	// KeepFallback copies memory to the disk as well as leaving it where it is, for the case that the next kernel cannot use it there.
+	KeepFallback bool
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step of the switch, when it is reached. May be nil.
@@ -122,7 +124,14 @@ func (u *update) check(ctx context.Context) (*Report, error) {
 	if err := u.findApplications(); err != nil {
 		return nil, err
 	}
+	u.next = kexec.Options{Kernel: u.Kernel, Initrd: u.Initrd}
+	if u.next.Image, err = kexec.Open(u.Kernel); err != nil {
+		return nil, err
+	}
 	if err := u.chooseCarrier(ctx); err != nil {
+		return nil, err
+	}
+	if err := u.checkFallback(); err != nil {
 		return nil, err
 	}
 	if err := u.describeNext(); err != nil {
@@ -144,7 +153,7 @@ func (u *update) describeNext() error {
 	if err != nil {
 		return err
 	}
-	u.next = kexec.Options{Kernel: u.Kernel, Initrd: u.Initrd, CmdLine: line}
+	u.next.CmdLine = line
 	if u.next.Free, err = frames.Kept(); err != nil {
 		return err
 	}
@@ -204,7 +213,8 @@ func (u *update) prepare() error {
 		if err != nil {
 			return err
 		}
-		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), InPlace: u.inPlace, Progress: u.Progress})
+		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), InPlace: u.inPlace,
+			Fallback: u.inPlace != nil && u.KeepFallback, Progress: u.Progress})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -224,6 +234,7 @@ func (u *update) load() error {
 		return err
 	}
 	u.loaded = true
+	u.next.Image = nil
 	// Kernel and initrd were in memory: the applications' pages need the room.
 	debug.FreeOSMemory()
 	if u.journal, err = newJournal(u.Store.Dir(), plan.Version); err != nil {
@@ -305,7 +316,8 @@ func (u *update) captureAll(ctx context.Context) error {
 	u.enter()
 	if u.inPlace != nil {
 		u.inPlace.Forget() // what an earlier try has claimed
-	} else if !u.NoPrecopy {
+	}
+	if !u.NoPrecopy && (u.inPlace == nil || u.KeepFallback) {
 		if err := u.copyAhead(ctx); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		{name: "basic", source: "task/basic.c", flags: static}, {name: "tcppair", source: "net/tcppair.c", flags: static},
 	}
 	files := build(t, survivors)
+	buildModules(t, files, "6.1", "6.12")
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
 	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	for _, p := range survivors {
@@ -31,8 +32,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	pids := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'")
 	good := fmt.Sprintf("kup update --kernel %s --initrd %s", g.Kernel["6.12"], g.Initrd["6.12"])
 
-	// Nobody looks at the module before the jump.
-	const inPlace = " --carrier frames --module /bin/kup"
+	inPlace := " --carrier frames --module " + module("6.12")
 
 	for _, tt := range []struct {
 		name    string
@@ -61,6 +61,9 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
 		{"no module", "", good + " --carrier frames", exitRefused, "kup module build", ""},
+		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, "vermagic", ""},
+		{"a module for another kernel", "", good + " --carrier frames --module " + module("6.1"), exitRefused, "kup module build", ""},
+		{"nothing to fall back to", "", good + " --carrier ram --keep-fallback", exitRefused, "--carrier frames", ""},
 		{"kup is killed with memory in place", "", whenItSays("frozen", "kill -9 $pid", good+inPlace), killed, "",
 			good + inPlace + " --dry-run && ! grep -q offline /sys/devices/system/memory/memory*/state && test $(cat /proc/sys/vm/compact_unevictable_allowed) = 1"},
 		{"too little memory for the next kernel beside the applications", "mkdir -p /run/full && mount -t tmpfs -o size=95% full /run/full && " +
