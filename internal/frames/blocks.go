@@ -21,6 +21,9 @@ const parameter = "kup.memory="
 // reservedParameter is the same for memory that it was told to reserve, see kexec.Options.Reserve.
 const reservedParameter = "kup.reserved="
 
+// parcelParameter is the word that says where a Parcel is.
+const parcelParameter = "kup.parcel="
+
 // noAutoload keeps a device manager from loading the modules that give such memory to the page allocator before it was read.
 const noAutoload = "modprobe.blacklist=dax_hmem,kmem"
 
@@ -45,7 +48,21 @@ func listed(rs kexec.Ranges) string {
 
 // IsParameter tells the words that Parameters and ReservedParameter make from others.
 func IsParameter(word string) bool {
-	return strings.HasPrefix(word, parameter) || strings.HasPrefix(word, reservedParameter) || word == noAutoload
+	return strings.HasPrefix(word, parameter) || strings.HasPrefix(word, reservedParameter) || strings.HasPrefix(word, parcelParameter) || word == noAutoload
+}
+
+// toldParcel returns where a parcel was sent to the running kernel, or ErrNoParcel.
+func toldParcel() (addr uint64, err error) {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for word := range strings.FieldsSeq(string(text)) {
+		if number, ok := strings.CutPrefix(word, parcelParameter); ok {
+			return strconv.ParseUint(number, 0, 64)
+		}
+	}
+	return 0, ErrNoParcel
 }
 
 // Kept returns the memory that the running kernel was told to leave alone by an update.
