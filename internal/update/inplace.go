@@ -39,7 +39,7 @@ func (u *update) stayInPlace(ctx context.Context) error {
 	for _, c := range u.carried {
 		pids = append(pids, app.Tree(c.PID)...)
 	}
-	if u.inPlace, err = frames.TakeInPlace(ctx, workDir(u.Store.Dir()), pids); err != nil {
+	if u.inPlace, err = frames.TakeInPlace(ctx, workDir(u.Store.Dir()), pids, frames.Binds); err != nil {
 		return refuse.Errorf("%w; --carrier disk needs no room", err)
 	}
 	u.frames = u.inPlace.Pool
