@@ -49,8 +49,8 @@ func (h *Horizon) Move() (err error) {
 	return renameio.WriteFile(horizonPath, data, 0o600)
 }
 
-// Remove lets all page servers go as far as they like.
-func (h *Horizon) Remove() error {
+// RemoveHorizon lets all page servers go as far as they like.
+func RemoveHorizon() error {
 	if err := os.Remove(horizonPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

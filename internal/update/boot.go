@@ -71,6 +71,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 type boot struct {
 	BootOptions
 	journal *Journal
+	drain   *drain // nil with any other carrier than CarrierCopy
 	done    Booted
 }
 
@@ -98,7 +99,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.bind(), b.silence()}
+	failed := []error{b.bind(), b.prepareDrain(), b.silence(), b.hold()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -128,12 +129,18 @@ func (b *boot) silence() error {
 	var failed []error
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
-		if a.over() {
+		if a.over() && !b.drain.reads(a) {
 			continue
 		}
 		img, err := image.Open(a.Image)
 		if err != nil {
 			continue // the restore says so
+		}
+		if b.drain != nil {
+			b.drain.know(a.Image, img.State)
+		}
+		if a.over() {
+			continue
 		}
 		if err := frames.CheckKept(img.State.Physical()); errors.Is(err, frames.ErrGone) {
 			failed = append(failed, b.forgetLost(a, err))
@@ -176,16 +183,23 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Progress: b.Progress}
-	if a.Return, err = restore.Run(ctx, options); err != nil {
+	if err := b.bringBack(ctx, a, onDemand); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
-		options.OnDemand = false
-		if a.Return, err = restore.Run(ctx, options); err != nil {
+		if err := b.bringBack(ctx, a, false); err != nil {
 			return err
 		}
 	}
 	b.note("restored " + a.Name)
 	return l.Restored()
+}
+
+func (b *boot) bringBack(ctx context.Context, a *Application, onDemand bool) (err error) {
+	options := restore.Options{Dir: a.Image, Progress: b.Progress}
+	if options.OnDemand, err = b.makeRoom(ctx, a, onDemand); err != nil {
+		return err
+	}
+	a.Return, err = restore.Run(ctx, options)
+	return err
 }
 
 // settle closes the update: images that were restored are deleted.
