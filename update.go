@@ -9,7 +9,7 @@ import (
 // Step says when a step of an update was reached.
 type Step = update.Stamp
 
-// Carrier is where memory is while the kernel changes: CarrierRAM or CarrierDisk; empty for the best that is possible.
+// Carrier is where memory is while the kernel changes, one of Carriers; empty for the best that is possible.
 type Carrier = update.Carrier
 
 // The carriers.
@@ -18,7 +18,12 @@ const (
 	CarrierDisk   = update.CarrierDisk
 	CarrierRAM    = update.CarrierRAM
 	CarrierFrames = update.CarrierFrames
+	CarrierModule = update.CarrierModule
+	CarrierCopy   = update.CarrierCopy
 )
+
+// Carriers are those that can be asked for.
+var Carriers = update.Carriers
 
 // UpdateOptions says what kernel to change to.
 type UpdateOptions struct {
@@ -29,7 +34,7 @@ type UpdateOptions struct {
 	DryRun    bool   // check only
 	NoPrecopy bool   // leave all memory to the freeze
 	Carrier   Carrier
-	Module    string // path of kup's module for the new kernel, for CarrierFrames
+	Module    string // path of kup's module for the new kernel, for CarrierModule
 	// KeepFallback copies memory to the disk as well as leaving it where it is, with CarrierFrames.
 	KeepFallback bool
 	Progress     Progress

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--keep-fallback] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier CARRIER] [--module FILE] [--keep-fallback] [--no-precopy] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -23,17 +24,20 @@ of them stop at one instant, their state and what they wrote since are written t
 file systems are made clean, and the new kernel starts. The rest of the machine is not shut down: whatever is not under kup's
 care ends.
 
-Memory is carried in page frames that the new kernel leaves alone until they were read (--carrier ram), or in files in the state
-directory (--carrier disk). Without --carrier kup takes ram if about as much memory as the applications have is free, and the new
-kernel's modules dax_hmem and kmem are installed, with which "kup boot" makes the frames ordinary memory again. What is in
-page frames is lost if the machine is switched off on the way: the applications are started afresh then. With --no-precopy all memory
-is written while they stand still: less is written in all, and the pause is longer.
+Memory is carried in files in the state directory (--carrier disk), or in page frames that the new kernel leaves alone until they
+were read (--carrier ram), which takes about as much free memory as the applications have. With --no-precopy all of it is written
+while they stand still: less is written in all, and the pause is longer.
 
-With --carrier frames memory is not copied but stays where it is: some memory blocks are emptied while the applications run, the new
-kernel starts in these and reserves the rest, and kup's module for it (--module, see "kup module build") makes the page frames the
-applications' again. There is no way back if the new kernel cannot do that, or if the machine is switched off on the way: the applications
-are started afresh then. With --keep-fallback, memory is copied to the disk as well, most of it while the applications run, and they get it from
-there if it comes to that.
+Or memory stays where it is (--carrier frames): some memory blocks are emptied while the applications run, and the new kernel starts
+in these. With kup's module for it (--module, see "kup module build") it makes the page frames the applications' again, and nothing
+is copied (--carrier frames=module). Without it, it copies their contents to the applications while they run, and gets the memory
+back block by block meanwhile, so that some hundred megabytes of free memory are enough (--carrier frames=copy).
+
+Without --carrier kup takes frames=module if there is a module, else ram, frames=copy, or disk, whatever is possible first. For all
+but disk and frames=module, the new kernel's modules dax_hmem and kmem must be installed, with which "kup boot" gives memory back.
+What is in page frames is lost if the machine is switched off on the way: the applications are started afresh then. There is no way
+back either if a new kernel cannot bind or read the memory that has stayed where it was. With --keep-fallback, memory that stays where it is
+is copied to the disk as well, most of it while the applications run, and they get it from there if it comes to that.
 
 The new kernel gets the running one's command line, and what --append adds. Its init must call "kup boot" before the
 network is up; see there.
@@ -46,8 +50,8 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 			if o.Kernel == "" {
 				return usagef("update needs --kernel")
 			}
-			if !slices.Contains([]kup.Carrier{kup.CarrierBest, kup.CarrierRAM, kup.CarrierDisk, kup.CarrierFrames}, o.Carrier) {
-				return usagef("--carrier %s: there are frames, ram and disk", o.Carrier)
+			if o.Carrier != kup.CarrierBest && !slices.Contains(kup.Carriers, o.Carrier) {
+				return usagef("--carrier %s: there are %s", o.Carrier, listed(kup.Carriers))
 			}
 			o.State, o.Log = c.state, c.log
 			ctx, stop := interruptible(cmd.Context())
@@ -67,11 +71,21 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.StringVar(&o.Initrd, "initrd", "", "its initrd")
 	flags.StringVar(&o.Append, "append", "", "added to the running kernel's command line")
 	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
-	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: frames, ram or disk (default ram if that is possible, else disk)")
-	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames")
+	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: "+listed(kup.Carriers)+" (default the first that is possible)")
+	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames=module")
 	flags.BoolVar(&o.KeepFallback, "keep-fallback", false, "with --carrier frames, keep the memory on the disk, too, lest the new kernel cannot use it where it is")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
+}
+
+// listed is how a sentence names carriers.
+func listed(carriers []kup.Carrier) string {
+	var names []string
+	for _, c := range carriers {
+		names = append(names, string(c))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // log prints a step of an update when it is reached.

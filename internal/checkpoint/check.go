@@ -88,7 +88,7 @@ func hasEnded(pid int) bool {
 	return err != nil || st.Dead()
 }
 
-// checkSpace refuses what will hardly fit, by the memory that the application has resident.
+// checkSpace refuses what will hardly fit, by the memory that the application has resident. Page frames are not the file system's business.
 func (s *Session) checkSpace(need int64) error {
 	parent := filepath.Dir(filepath.Clean(s.options.Dir))
 	if _, err := os.Stat(parent); err != nil {
@@ -98,7 +98,7 @@ func (s *Session) checkSpace(need int64) error {
 	if err != nil {
 		return err
 	}
-	if free >= 0 && free < need {
+	if s.options.Frames == nil && free >= 0 && free < need {
 		return refuse.Errorf("the application has %d MB of memory, and the file system of %s has %d MB free; make room or choose another directory",
 			need>>20, parent, free>>20)
 	}

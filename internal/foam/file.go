@@ -161,6 +161,14 @@ func (f *File) ReadAt(p []byte, addr uint64) error {
 	return f.store.readAt(p, int64(w.Offset+(addr-w.Start)))
 }
 
+// Release lets go of the page frames below a physical address, which nobody may read any more.
+func (f *File) Release(below uint64) error {
+	if s, is := f.store.(*frameStore); is && s.memory != nil {
+		return s.memory.Release(below)
+	}
+	return nil
+}
+
 // Sync writes everything to the device and waits. image.Writer.Commit does so for all files of an image.
 func (f *File) Sync() error { return f.store.sync() }
 

@@ -12,6 +12,9 @@ import (
 // memoryDir is described in Documentation/ABI/testing/sysfs-devices-memory.
 const memoryDir = "/sys/devices/system/memory"
 
+// BlockSize is the size of a memory block, bytes: what Linux takes online and offline at once.
+func BlockSize() (uint64, error) { return blockSize() }
+
 // blockSize is the size of a memory block, bytes.
 func blockSize() (uint64, error) { return readNumber(memoryDir+"/block_size_bytes", 16) }
 

@@ -13,7 +13,15 @@ import (
 // ErrMoved says that the kernel has moved page frames that were to stay where they are.
 var ErrMoved = errors.New("page frames have moved since they were listed")
 
-// InPlace lets applications' memory stay where it is while the kernel changes: the next one starts in a slice of memory that was emptied, and reserves the rest.
+// Next says what the next kernel does with memory that has stayed where it was.
+type Next string
+
+const (
+	Binds  Next = "binds"  // it reserves the memory, and kup's module gives it to processes, frame by frame
+	Copies Next = "copies" // it leaves whole memory blocks alone, and gets them back one by one when they were read
+)
+
+// InPlace lets applications' memory stay where it is while the kernel changes: the next one starts in a slice of memory that was emptied, and leaves the rest alone.
 type InPlace struct {
 	Pool *Pool // what cannot stay is copied into
 
@@ -33,19 +41,27 @@ type staying struct {
 
 // TakeInPlace makes room for the next kernel, and takes a pool for what cannot stay where it is: memory that the next kernel starts in, and shared memory. The
 // processes are those whose memory is to stay; they run. What it changes is noted in a directory, see Recover.
-func TakeInPlace(ctx context.Context, dir string, pids []int) (*InPlace, error) {
+func TakeInPlace(ctx context.Context, dir string, pids []int, next Next) (*InPlace, error) {
 	p := &InPlace{}
-	if err := p.take(ctx, dir, pids); err != nil {
+	if err := p.take(ctx, dir, pids, next); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *InPlace) take(ctx context.Context, dir string, pids []int) (err error) {
+func (p *InPlace) take(ctx context.Context, dir string, pids []int, next Next) (err error) {
 	if p.quiet, err = BeQuiet(dir); err != nil {
 		return err
 	}
-	if p.slice, err = TakeSlice(ctx, dir, bootNeeds, Patience); err != nil {
+	need := uint64(bootNeeds)
+	if next == Copies { // shared memory is copied before anything is given back
+		shared, err := kexec.SharedMemory()
+		if err != nil {
+			return err
+		}
+		need += shared
+	}
+	if p.slice, err = TakeSlice(ctx, dir, need, Patience); err != nil {
 		return err
 	}
 	size, err := blockSize()
@@ -56,21 +72,35 @@ func (p *InPlace) take(ctx context.Context, dir string, pids []int) (err error) 
 	if err != nil {
 		return err
 	}
-	// The next kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c, e820__end_of_ram_pfn), and knows no page beyond.
-	for _, r := range ram {
-		if r.Size() > Size {
-			p.kept = append(p.kept, kexec.Range{Start: r.Start, End: r.End - Size})
-		}
-	}
-	for _, b := range p.slice.Blocks() {
-		p.kept = p.kept.Minus(b)
-	}
-	need, err := p.movable(pids)
+	p.kept = kept(ram, p.slice.Blocks(), size, next)
+	movable, err := p.movable(pids)
 	if err != nil {
 		return err
 	}
-	p.Pool, err = Take(need + need/4 + 32<<20)
+	p.Pool, err = Take(movable + movable/4 + 32<<20)
 	return err
+}
+
+// kept is the part of ram that the next kernel is to leave alone, when it starts in a slice.
+func kept(ram, slice kexec.Ranges, blockSize uint64, next Next) (all kexec.Ranges) {
+	for _, r := range ram {
+		switch {
+		case next == Copies:
+			r.Start, r.End = (r.Start+blockSize-1)&^(blockSize-1), r.End&^(blockSize-1)
+		case r.Size() > Size:
+			// The next kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c, e820__end_of_ram_pfn), and knows no page beyond.
+			r.End -= Size
+		default:
+			continue
+		}
+		if r.Size() > 0 {
+			all = append(all, r)
+		}
+	}
+	for _, b := range slice {
+		all = all.Minus(b)
+	}
+	return all
 }
 
 // movable is how much memory of the processes will have to be copied, bytes.
@@ -97,8 +127,31 @@ func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
 	return bytes + shared, err
 }
 
-// Kept is the memory that the next kernel must reserve.
+// Kept is the memory that the next kernel must reserve, or leave alone.
 func (p *InPlace) Kept() kexec.Ranges { return p.kept }
+
+// mostUnits is in how many units memory is given back at most: a kernel with a few hundred entries more in its memory map takes longer to start.
+const mostUnits = 200
+
+// Unit is the size, bytes, of what the next kernel is to get back at once: a memory block, or several if that would make too many.
+func (p *InPlace) Unit() (uint64, error) {
+	size, err := blockSize()
+	return unitOf(p.kept, size), err
+}
+
+func unitOf(kept kexec.Ranges, blockSize uint64) uint64 {
+	size := blockSize
+	for {
+		n := 0
+		for _, r := range kept {
+			n += len(r.Split(size))
+		}
+		if n <= mostUnits || size >= kept.Size() {
+			return size
+		}
+		size *= 2
+	}
+}
 
 // Claim lists page frames of mappings of a frozen process that can stay where they are: not what the next kernel starts in, nor what was claimed before, because several
 // processes have it.

@@ -14,12 +14,12 @@ import (
 // ErrGone says that memory was not carried over: the machine has been switched off, or has started otherwise than by the update.
 var ErrGone = errors.New("memory that was to outlive the change of the kernel is gone")
 
-// CheckKept is ErrGone if the running kernel was not told to leave all of these physical addresses alone.
+// CheckKept is ErrGone if the running kernel was not told to leave all of these physical addresses alone, or has got them back.
 func CheckKept(places []image.Extent) error {
 	if len(places) == 0 {
 		return nil
 	}
-	kept, err := Kept()
+	kept, err := Left()
 	if err != nil {
 		return err
 	}
@@ -85,6 +85,20 @@ func (m *Memory) At(addr, size uint64) ([]byte, error) {
 		m.panes[start] = pane
 	}
 	return pane[addr-start:][:size:size], nil
+}
+
+// Release ends what is shown below a physical address, which nobody may be reading.
+func (m *Memory) Release(below uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var failed []error
+	for start, pane := range m.panes {
+		if start+Size <= below {
+			failed = append(failed, kernel.Unmap(pane))
+			delete(m.panes, start)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // Close ends what is shown.

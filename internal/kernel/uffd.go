@@ -151,6 +151,11 @@ func Poll(fds []PollFD) error {
 	return ignoringEINTR(func() error { _, err := unix.Poll(fds, -1); return err })
 }
 
+// PollFor is Poll for so many milliseconds at most.
+func PollFor(fds []PollFD, milliseconds int) error {
+	return ignoringEINTR(func() error { _, err := unix.Poll(fds, milliseconds); return err })
+}
+
 // Pause keeps the thread, which a goroutine is locked to, from running for a while, ns.
 func Pause(ns int64) {
 	t := unix.NsecToTimespec(ns)

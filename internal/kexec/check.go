@@ -37,7 +37,7 @@ func prepare(opts Options) (*Plan, error) {
 		return nil, err
 	}
 
-	memory = memory.Free(opts.Free).Keep(opts.Keep)
+	memory = memory.Free(opts.Free).Keep(opts.Keep, opts.Unit)
 	if err := checkReserve(opts.Reserve, memory); err != nil {
 		return nil, err
 	}

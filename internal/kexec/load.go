@@ -16,6 +16,7 @@ type Options struct {
 	CmdLine string // the kernel command line, complete
 	Route   Route  // "": RouteVmlinux, and RouteBzImage for kernels that cannot be unpacked here
 	Keep    Ranges // memory that the next kernel is to leave alone; see MemoryMap.Keep
+	Unit    uint64 // the most of it that the next kernel is to have in one piece, bytes, 0: whatever hangs together
 	Reserve Ranges // RAM that the next kernel is to reserve as it does its own text: kup's module binds the frames in it. Whole pages, at most 100 ranges
 	Free    Ranges // memory that this kernel was so started with, and that is to be ordinary again
 }

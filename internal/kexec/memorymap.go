@@ -135,14 +135,17 @@ func (m MemoryMap) Of(t MemoryType) Ranges {
 	return NewRanges(all...)
 }
 
-// Keep returns a map in which RAM is soft reserved: the next kernel leaves it alone until it is asked for it.
-func (m MemoryMap) Keep(rs Ranges) MemoryMap { return m.retype(rs, MemoryRAM, MemorySoft) }
+// Keep returns a map in which RAM is soft reserved: the next kernel leaves it alone until it is asked for it. It can be asked for each entry alone; none goes across a
+// multiple of unit, bytes, if that is not 0.
+func (m MemoryMap) Keep(rs Ranges, unit uint64) MemoryMap {
+	return m.retype(rs, MemoryRAM, MemorySoft, unit)
+}
 
 // Free takes Keep back.
-func (m MemoryMap) Free(rs Ranges) MemoryMap { return m.retype(rs, MemorySoft, MemoryRAM) }
+func (m MemoryMap) Free(rs Ranges) MemoryMap { return m.retype(rs, MemorySoft, MemoryRAM, 0) }
 
-// retype gives that part of rs another type which has a certain one.
-func (m MemoryMap) retype(rs Ranges, from, to MemoryType) MemoryMap {
+// retype gives that part of rs another type which has a certain one, in entries that do not go across a multiple of unit.
+func (m MemoryMap) retype(rs Ranges, from, to MemoryType, unit uint64) MemoryMap {
 	var out MemoryMap
 	for _, e := range m {
 		if e.Type != from {
@@ -151,7 +154,9 @@ func (m MemoryMap) retype(rs Ranges, from, to MemoryType) MemoryMap {
 		}
 		rest := Ranges{e.Range}
 		for _, r := range rs.Within(e.Range) {
-			out = append(out, MemoryEntry{r, to})
+			for _, part := range r.Split(unit) {
+				out = append(out, MemoryEntry{part, to})
+			}
 			rest = rest.Minus(r)
 		}
 		for _, r := range rest {
@@ -162,11 +167,12 @@ func (m MemoryMap) retype(rs Ranges, from, to MemoryType) MemoryMap {
 	return out.joined()
 }
 
-// joined returns the map with neighbours of one type as one entry.
+// joined returns the map with neighbours of one type as one entry, unless they are soft reserved: a kernel leaves these apart, too (arch/x86/kernel/e820.c,
+// e820_nomerge).
 func (m MemoryMap) joined() MemoryMap {
 	var out MemoryMap
 	for _, e := range m {
-		if n := len(out); n > 0 && out[n-1].Type == e.Type && out[n-1].End == e.Start {
+		if n := len(out); n > 0 && e.Type != MemorySoft && out[n-1].Type == e.Type && out[n-1].End == e.Start {
 			out[n-1].End = e.End
 			continue
 		}

@@ -123,7 +123,7 @@ func TestE820EntriesHave20Bytes(t *testing.T) {
 func TestKeptMemoryCanBeFreed(t *testing.T) {
 	ram := MemoryMap{{Range{0, 0x1000}, MemoryRAM}, {Range{0x1000, 0x2000}, MemoryReserved}, {Range{0x2000, 0x9000}, MemoryRAM}}
 	keep := Ranges{{0x800, 0x3000}, {0x5000, 0x6000}}
-	kept := ram.Keep(keep)
+	kept := ram.Keep(keep, 0)
 	want := MemoryMap{
 		{Range{0, 0x800}, MemoryRAM}, {Range{0x800, 0x1000}, MemorySoft}, {Range{0x1000, 0x2000}, MemoryReserved},
 		{Range{0x2000, 0x3000}, MemorySoft}, {Range{0x3000, 0x5000}, MemoryRAM}, {Range{0x5000, 0x6000}, MemorySoft}, {Range{0x6000, 0x9000}, MemoryRAM},
@@ -135,6 +135,23 @@ func TestKeptMemoryCanBeFreed(t *testing.T) {
 		t.Errorf("soft reserved: %s", diff)
 	}
 	if diff := cmp.Diff(ram, kept.Free(keep)); diff != "" {
+		t.Errorf("freed: %s", diff)
+	}
+}
+
+// TestKeptMemoryComesInUnits takes memory from the next kernel so that it can have it back piece by piece.
+func TestKeptMemoryComesInUnits(t *testing.T) {
+	ram := MemoryMap{{Range{0, 0x9000}, MemoryRAM}, {Range{0x9000, 0xa000}, MemorySoft}}
+	kept := ram.Keep(Ranges{{0x1000, 0x2000}, {0x3000, 0x7000}, {0x8000, 0x9000}}, 0x2000)
+	want := MemoryMap{
+		{Range{0, 0x1000}, MemoryRAM}, {Range{0x1000, 0x2000}, MemorySoft}, {Range{0x2000, 0x3000}, MemoryRAM},
+		{Range{0x3000, 0x4000}, MemorySoft}, {Range{0x4000, 0x6000}, MemorySoft}, {Range{0x6000, 0x7000}, MemorySoft},
+		{Range{0x7000, 0x8000}, MemoryRAM}, {Range{0x8000, 0x9000}, MemorySoft}, {Range{0x9000, 0xa000}, MemorySoft},
+	}
+	if diff := cmp.Diff(want, kept); diff != "" {
+		t.Errorf("kept: %s", diff)
+	}
+	if diff := cmp.Diff(ram, kept.Free(Ranges{{0, 0x9000}})); diff != "" {
 		t.Errorf("freed: %s", diff)
 	}
 }

@@ -28,6 +28,19 @@ func (r Range) Overlaps(o Range) bool {
 // Contains tells whether every byte of o is in r.
 func (r Range) Contains(o Range) bool { return r.Start <= o.Start && o.End <= r.End }
 
+// Split cuts r at each multiple of unit, bytes; nowhere if that is 0.
+func (r Range) Split(unit uint64) (parts []Range) {
+	for unit > 0 && r.Size() > 0 {
+		end := min(r.End, r.Start-r.Start%unit+unit)
+		parts = append(parts, Range{r.Start, end})
+		r.Start = end
+	}
+	if r.Size() > 0 {
+		parts = append(parts, r)
+	}
+	return parts
+}
+
 // String writes r like /proc/iomem does, but with an exclusive end.
 func (r Range) String() string { return fmt.Sprintf("[%#x, %#x)", r.Start, r.End) }
 

@@ -60,6 +60,18 @@ func (l *Lazy) plan(p *image.Process) (atOnce foam.Extents, watched []watchedMap
 	return stored.Minus(foam.Merged(left...)), watched
 }
 
+// AtOnce is how many bytes of contents a restore must copy before the processes can run, even if the rest is left to a page server.
+func AtOnce(st *image.State) (bytes uint64) {
+	for i := range st.Processes {
+		atOnce, _ := (&Lazy{}).plan(&st.Processes[i])
+		bytes += atOnce.Total()
+	}
+	for i := range st.Memories {
+		bytes += uint64(st.Memories[i].FOAM.Stored())
+	}
+	return bytes
+}
+
 // watchedMapping is a mapping with the pages that are left to the page server.
 type watchedMapping struct {
 	*image.VMA

@@ -3,9 +3,12 @@ package pageserver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 )
@@ -30,6 +33,11 @@ type family struct {
 	threads int      // that share the background fill while all is calm
 	calm    bool     // nobody has called since the last fill began: threads that are stopped at once cost more than they bring
 
+	outlook *outlook       // nil: all may be brought in at once
+	source  *foam.File     // with outlook: of all spaces
+	lowest  *atomic.Uint64 // with outlook: the physical address below which nothing is read any more
+	risen   func()         // is called when lowest has changed
+
 	messages [64]kernel.UffdMessage
 	scarce   int // how often in a row there was no memory
 }
@@ -42,6 +50,9 @@ func (f *family) run() error {
 		if err := f.round(); err != nil {
 			return err
 		}
+	}
+	if f.outlook != nil {
+		return f.rise(math.MaxUint64)
 	}
 	return nil
 }
@@ -71,10 +82,15 @@ func (f *family) round() error {
 		}
 	}
 	f.calm = f.calm && idle
-	if !idle || !f.open {
+	switch {
+	case !f.open:
 		return nil
+	case f.outlook != nil:
+		return f.drain() // whoever waits may do so for the memory that is given back then
+	case idle:
+		return f.fill()
 	}
-	return f.fill()
+	return nil
 }
 
 // wait waits for messages or for the gate.
@@ -138,7 +154,7 @@ func (f *family) fill() error {
 		threads = f.threads
 	}
 	f.calm = true
-	return f.absorb(s, s.fill(threads, f.called))
+	return f.absorb(s, s.fill(threads, s.next(), f.called))
 }
 
 // absorb deals with what may happen to a space.

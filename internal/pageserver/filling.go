@@ -22,6 +22,7 @@ type Filling struct {
 	Server    Identity  `json:"server"`
 	Image     string    `json:"image"` // directory
 	Processes []Process `json:"processes"`
+	Lowest    uint64    `json:"lowest,omitempty"` // with a Horizon: the physical address below which nothing is read any more
 	Failed    string    `json:"failed,omitempty"` // why the server has ended too early: the processes were killed
 }
 

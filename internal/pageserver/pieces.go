@@ -58,13 +58,32 @@ func (m pieces) within(e image.Extent) pieces {
 	return out
 }
 
-// stretch is pieces in one region: all that is missing between the first and the last of them.
+// touches tells whether anything is missing of e.
+func (m pieces) touches(e image.Extent) bool {
+	first, last := m.find(e)
+	return first < last
+}
+
+// stretch is missing pieces in one region, by address.
 type stretch []piece
 
-// appendStretches adds what is missing of e to a list, until the list has atOnce stretches.
+// before returns the part of a stretch that is below an address.
+func (s stretch) before(end uint64) (part []image.Extent) {
+	for _, p := range s {
+		if p.Start < end {
+			part = append(part, image.Extent{Start: p.Start, End: min(p.End, end)})
+		}
+	}
+	return part
+}
+
+// appendStretches adds what is missing of e, which lies behind what is in a list, to the list, until it has atOnce stretches.
 func (m pieces) appendStretches(list []stretch, e image.Extent) []stretch {
 	first, last := m.find(e)
-	known := ^uint64(0) // region of the last in the list, if it is of e
+	known := ^uint64(0) // region of the last in the list
+	if n := len(list); n > 0 {
+		known = list[n-1][0].Start / region
+	}
 	for _, p := range m[first:last] {
 		for p = p.within(e); p.size() > 0; {
 			at := p.Start / region
@@ -98,6 +117,35 @@ func (m *pieces) remove(e image.Extent) (bytes uint64) {
 		}
 		if p.End > e.End {
 			kept = append(kept, p.within(image.Extent{Start: e.End, End: p.End}))
+		}
+	}
+	*m = m.replace(first, last, kept)
+	return bytes
+}
+
+// removeAll is remove for several extents, by address.
+func (m *pieces) removeAll(list []image.Extent) (bytes uint64) {
+	if len(list) < 2 {
+		for _, e := range list {
+			bytes += m.remove(e)
+		}
+		return bytes
+	}
+	first, last := m.find(image.Extent{Start: list[0].Start, End: list[len(list)-1].End})
+	var kept []piece
+	for _, p := range (*m)[first:last] {
+		for len(list) > 0 && list[0].End <= p.Start {
+			list = list[1:]
+		}
+		for i := 0; i < len(list) && list[i].Start < p.End; i++ {
+			bytes += p.within(list[i]).size()
+			if p.Start < list[i].Start {
+				kept = append(kept, p.within(image.Extent{Start: p.Start, End: list[i].Start}))
+			}
+			p = p.within(image.Extent{Start: min(list[i].End, p.End), End: p.End})
+		}
+		if p.size() > 0 {
+			kept = append(kept, p)
 		}
 	}
 	*m = m.replace(first, last, kept)

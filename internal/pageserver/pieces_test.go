@@ -99,6 +99,19 @@ func TestAgainstBytes(t *testing.T) {
 				}
 				continue
 			}
+			if random.IntN(4) == 0 {
+				middle := start + length/2
+				want := m.within(ext(start, middle)).total() + m.within(ext(middle+1, middle+5)).total()
+				if got := m.removeAll([]image.Extent{ext(start, middle), ext(middle+1, middle+5)}); got != want {
+					t.Fatalf("%d bytes were removed instead of %d", got, want)
+				}
+				for i := start; i < middle+5; i++ {
+					if i != middle {
+						table[i] = absent
+					}
+				}
+				continue
+			}
 			to := uint64(random.IntN(size - size/4))
 			if to < start+length && start < to+length {
 				continue // mremap(2) does not let them overlap
@@ -147,11 +160,10 @@ func TestAppendStretches(t *testing.T) {
 			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
 		}
 	}
-	if got := (pieces{p(0, 100*region, 0)}).appendStretches(make([]stretch, 3), everything); len(got) != atOnce {
+	if got := (pieces{p(0, 100*region, 0)}).appendStretches([]stretch{{p(0, 1, 0)}, {p(0, 1, 0)}, {p(0, 1, 0)}}, ext(region, 100*region)); len(got) != atOnce {
 		t.Errorf("%d stretches at once", len(got))
 	}
-	// What was there before is of another extent: between the two, something may be missing that is in neither.
-	if got := m.appendStretches([]stretch{{p(0, 1, 0)}}, ext(region/2, region/2+1)); len(got) != 2 {
-		t.Errorf("two extents in %d stretches", len(got))
+	if got := m.appendStretches([]stretch{{p(0, 1, 0)}}, ext(region/2, region+1)); len(got) != 2 || len(got[0]) != 2 {
+		t.Errorf("two extents in one region: %v", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -30,7 +31,7 @@ func Run(in, out *os.File) error {
 	if err != nil {
 		return fmt.Errorf("page server: configuration: %w", err)
 	}
-	s := &server{gate: int(in.Fd())}
+	s := &server{gate: int(in.Fd()), risen: make(chan struct{}, 1)}
 	if err := s.prepare(&c); err != nil {
 		fmt.Fprintln(out, err)
 		return err
@@ -49,6 +50,8 @@ type server struct {
 	left     []atomic.Uint64 // as filling.Processes
 	families []*family
 	guard    *kernel.Guard
+	lowest   []*atomic.Uint64 // of families with an outlook
+	risen    chan struct{}    // has something when one of them has changed
 }
 
 // prepare takes over the descriptors and opens the FOAM files; then it sets up the guard.
@@ -125,10 +128,33 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 		first.hot = append(first.hot, newPieces(list))
 	}
 	total := first.missing.total()
+	f := &family{spaces: []*space{first}, gate: s.gate}
+	if src.InFrames() {
+		if err := s.limit(f); err != nil {
+			return err
+		}
+	}
 	s.left[i].Store(total)
 	s.filling.Processes[i].Total, s.filling.Processes[i].Left = total, total
 	first.settled = func(bytes uint64) { s.left[i].Add(-bytes) }
-	s.families = append(s.families, &family{spaces: []*space{first}, gate: s.gate})
+	s.families = append(s.families, f)
+	return nil
+}
+
+// limit keeps a family, whose pages are in page frames, from going beyond the horizon, if there is one.
+func (s *server) limit(f *family) (err error) {
+	if f.outlook, err = lookOut(); f.outlook == nil || err != nil {
+		return err
+	}
+	f.source, f.spaces[0].outlook = f.spaces[0].source, f.outlook
+	f.lowest = &atomic.Uint64{}
+	f.risen = func() {
+		select {
+		case s.risen <- struct{}{}:
+		default: // it is not read yet that there was a change
+		}
+	}
+	s.lowest = append(s.lowest, f.lowest)
 	return nil
 }
 
@@ -158,6 +184,10 @@ func (s *server) serve() error {
 			if err := s.report(); err != nil {
 				return s.fail(err)
 			}
+		case <-s.risen:
+			if err := s.report(); err != nil {
+				return s.fail(err)
+			}
 		}
 	}
 	// The file goes first: without it an undertaker, if we are killed in between, knows that all is done. It would stay for ever otherwise.
@@ -170,6 +200,12 @@ func (s *server) serve() error {
 func (s *server) report() error {
 	for i := range s.left {
 		s.filling.Processes[i].Left = s.left[i].Load()
+	}
+	if len(s.lowest) > 0 {
+		s.filling.Lowest = math.MaxUint64
+	}
+	for _, lowest := range s.lowest {
+		s.filling.Lowest = min(s.filling.Lowest, lowest.Load())
 	}
 	return s.filling.save()
 }

@@ -27,6 +27,8 @@ var (
 	errCalled = errors.New("there may be messages")
 	// errEnded: nobody uses the address space any more.
 	errEnded = errors.New("the process has ended")
+	// errScarce: there is no memory for the page before some was given back.
+	errScarce = errors.New("memory is scarce")
 )
 
 // space is one address space with missing pages.
@@ -37,6 +39,8 @@ type space struct {
 	missing pieces
 	watched pieces             // all that was registered, wherever it is now; not known of a child
 	hot     []pieces           // what to bring in before the rest, the hottest first; only a hint, missing or not
+	outlook *outlook           // of the family; nil: it is filled in the order of hot, and then of addresses
+	ahead   ahead              // with outlook
 	settled func(bytes uint64) // is told how much less is missing
 	changes []change           // read, and not made in missing and watched
 	waiting []fault
@@ -61,14 +65,19 @@ func (s *space) digest(m *kernel.UffdMessage) {
 
 func (s *space) remove(e image.Extent) { s.settled(s.missing.remove(e)) }
 
-// serveAll serves those who wait. Who cannot be served before more messages are read goes on waiting.
+// serveAll serves those who wait. Who cannot be served before more messages are read, or there is memory for it, goes on waiting.
 func (s *space) serveAll() error {
-	for len(s.waiting) > 0 {
-		if err := s.serve(s.waiting[0]); err != nil {
+	var left []fault
+	for i, f := range s.waiting {
+		switch err := s.serve(f); {
+		case errors.Is(err, errScarce):
+			left = append(left, f)
+		case err != nil:
+			s.waiting = append(left, s.waiting[i:]...)
 			return err
 		}
-		s.waiting = s.waiting[1:]
 	}
+	s.waiting = left
 	return nil
 }
 
@@ -79,7 +88,11 @@ func (s *space) serve(f fault) error {
 	if len(stored) == 0 {
 		return s.zero(f)
 	}
-	if err := s.put(stored[0]); err != nil {
+	beyond := s.beyond(stored[0])
+	if beyond && s.outlook.scarce() {
+		return errScarce
+	}
+	if err := s.put(stored[0]); err != nil || beyond {
 		return err
 	}
 	begin := f.page &^ (around - 1)
@@ -107,17 +120,23 @@ func (s *space) zero(f fault) error {
 	}
 }
 
-// fill brings in the next stretches of what is missing, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the
+// fill brings in stretches of what is missing, by address, on some threads, until somebody calls. Messages are not read meanwhile: while its news are unread, the
 // kernel keeps us from copying to where a mapping was.
-func (s *space) fill(threads int, called func() bool) error {
-	var mu sync.Mutex
-	err := parallel.Few(threads, s.next(), func(run stretch) error {
-		end, err := s.bring(run, called)
-		mu.Lock()
-		defer mu.Unlock()
-		s.remove(image.Extent{Start: run[0].Start, End: end})
+func (s *space) fill(threads int, list []stretch, called func() bool) error {
+	ends := make([]uint64, len(list))
+	var numbers []int
+	for i := range list {
+		numbers = append(numbers, i)
+	}
+	err := parallel.Few(threads, numbers, func(i int) (err error) {
+		ends[i], err = s.bring(list[i], called)
 		return err
 	})
+	var brought []image.Extent
+	for i, run := range list {
+		brought = append(brought, run.before(ends[i])...)
+	}
+	s.settled(s.missing.removeAll(brought))
 	if errors.Is(err, errCalled) {
 		return nil
 	}

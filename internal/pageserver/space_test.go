@@ -77,7 +77,7 @@ func TestHottestPagesAreFilledFirst(t *testing.T) {
 		for _, p := range slices.Concat(s.next()...) {
 			order = append(order, p.Extent)
 		}
-		if err := s.fill(2, never); err != nil {
+		if err := s.fill(2, s.next(), never); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,14 +117,14 @@ func TestFillStopsWhenSomebodyCalls(t *testing.T) {
 	const size = 8 * chunk
 	s, memory, contents := newSpace(t, size)
 	var asked atomic.Int32
-	if err := s.fill(2, func() bool { return asked.Add(1) > 3 }); err != nil {
+	if err := s.fill(2, s.next(), func() bool { return asked.Add(1) > 3 }); err != nil {
 		t.Fatal(err)
 	}
 	if left := s.missing.total(); left < size-3*chunk || left == size {
 		t.Errorf("%d of %d bytes are missing after 3 chunks", left, size)
 	}
 	for len(s.missing) > 0 {
-		if err := s.fill(2, never); err != nil {
+		if err := s.fill(2, s.next(), never); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestPageThatIsThereStopsTheFillAndStaysMissing(t *testing.T) {
 	}
 	var err error
 	for err == nil && len(s.missing) > 0 {
-		err = s.fill(2, never)
+		err = s.fill(2, s.next(), never)
 	}
 	if err == nil || !strings.Contains(err.Error(), "would be lost") {
 		t.Errorf("%v", err)

@@ -71,6 +71,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 type boot struct {
 	BootOptions
 	journal *Journal
+	drain   *drain // nil with any other carrier than CarrierCopy
 	done    Booted
 
 	unbindable error // why memory that has stayed where it was cannot be used
@@ -101,7 +102,7 @@ func (b *boot) pending() (bool, error) {
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
 	b.unbindable = b.bind()
-	failed := []error{b.unbindable, b.silence()}
+	failed := []error{b.unbindable, b.prepareDrain(), b.silence(), b.hold()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -131,14 +132,19 @@ func (b *boot) silence() error {
 	var failed []error
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
-		if a.over() {
+		if a.over() && !b.drain.reads(a) {
 			continue
 		}
 		img, err := image.Open(a.Image)
 		if err != nil {
 			continue // the restore says so
 		}
-		failed = append(failed, b.findMemory(a, img.State))
+		if b.drain != nil {
+			b.drain.know(a.Image, img.State)
+		}
+		if !a.over() {
+			failed = append(failed, b.findMemory(a, img.State))
+		}
 		if a.over() || img.State.NetLock == "" {
 			continue
 		}
@@ -174,16 +180,24 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Fallback: a.Fallback != "", Progress: b.Progress}
-	if a.Return, err = restore.Run(ctx, options); err != nil {
+	if err := b.bringBack(ctx, a, onDemand); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
-		options.OnDemand, options.Fallback = false, b.fallBack(a, err)
-		if a.Return, err = restore.Run(ctx, options); err != nil {
+		b.fallBack(a, err)
+		if err := b.bringBack(ctx, a, false); err != nil {
 			return err
 		}
 	}
 	b.note("restored " + a.Name)
 	return l.Restored()
+}
+
+func (b *boot) bringBack(ctx context.Context, a *Application, onDemand bool) (err error) {
+	options := restore.Options{Dir: a.Image, Fallback: a.Fallback != "", Progress: b.Progress}
+	if options.OnDemand, err = b.makeRoom(ctx, a, onDemand); err != nil {
+		return err
+	}
+	a.Return, err = restore.Run(ctx, options)
+	return err
 }
 
 // settle closes the update: images that were restored are deleted.

@@ -5,19 +5,26 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kup-project/kup/internal/frames"
+	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/pageserver"
 )
 
-// onDemand tells whether applications can run before their memory is back. It is the shorter way from any disk: what they touch comes first.
+// onDemand tells whether applications are to run before their memory is back. It is the shorter way from any disk: what they touch comes first.
 func (b *boot) onDemand() bool {
-	return !b.Eager && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
+	return !b.Eager && b.journal.Carrier != CarrierModule && canDemand()
 }
 
-// awaitMemory waits until the memory of all applications that run is back. One that has lost its page server was ended by that: it is restored again
-// with all of its memory.
+// canDemand tells whether this kernel can do that.
+func canDemand() bool {
+	return kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
+}
+
+// awaitMemory waits until the memory of all applications that run is back, and gives back meanwhile what was read. One that has lost its page server was ended by that: it is
+// restored again with all of its memory.
 func (b *boot) awaitMemory(ctx context.Context) error {
-	var failed []error
+	failed := []error{b.giveBackUnneeded(ctx)}
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if !a.Restored || a.Return == nil || a.Return.Pages == nil {
@@ -29,27 +36,66 @@ func (b *boot) awaitMemory(ctx context.Context) error {
 			b.note("failed to fill " + a.Name)
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, b.endDraining())...)
 }
 
+// mostFillings is how often an application is restored that loses its page server.
+const mostFillings = 3
+
 func (b *boot) await(ctx context.Context, a *Application) error {
-	var lost *pageserver.Filling
-	for _, root := range a.Return.Roots {
-		if err := pageserver.Wait(ctx, root, b.Progress); err != nil {
+	for range mostFillings {
+		lost, err := b.awaitServers(ctx, a)
+		if err != nil {
 			return err
+		}
+		if lost == nil {
+			b.note("filled " + a.Name)
+			return nil
+		}
+		b.note("again " + a.Name + ": " + lost.Failed)
+		if gone := checkThere(a.Image); errors.Is(gone, frames.ErrGone) && !b.fallBack(a, gone) {
+			return b.startLost(a, fmt.Errorf("%s; part of its memory was given back by then: %w", lost.Failed, gone))
+		}
+		a.Restored = false // its whole image is needed again
+		if err := b.restore(ctx, a, false); err != nil {
+			return err
+		}
+		if a.Restored = true; a.Return.Pages == nil {
+			return nil
+		}
+	}
+	return errors.New("it has lost its page server again and again")
+}
+
+// awaitServers waits for the page servers of an application, and returns one that has failed.
+func (b *boot) awaitServers(ctx context.Context, a *Application) (lost *pageserver.Filling, err error) {
+	var failed error
+	progress := func(step string, done, total int64) {
+		b.Progress(step, done, total)
+		if failed == nil {
+			failed = b.giveBackUnneeded(ctx)
+		}
+	}
+	for _, root := range a.Return.Roots {
+		if err := pageserver.Wait(ctx, root, progress); err != nil {
+			return nil, err
 		}
 		f, err := pageserver.Failed(root)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if f != nil {
 			lost = f
 		}
 	}
-	if lost == nil {
-		b.note("filled " + a.Name)
-		return nil
+	return lost, failed
+}
+
+// checkThere is frames.ErrGone if contents of an image were given back.
+func checkThere(dir string) error {
+	img, err := image.Open(dir)
+	if err != nil {
+		return err
 	}
-	b.note("again " + a.Name + ": " + lost.Failed)
-	return b.restore(ctx, a, false)
+	return frames.CheckKept(img.State.Physical())
 }

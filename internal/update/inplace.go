@@ -24,10 +24,10 @@ func modulePath(stateDir string) string { return filepath.Join(stateDir, directo
 // workDir is where changes of the running kernel's settings are noted, see frames.Recover.
 func workDir(stateDir string) string { return filepath.Join(stateDir, directory) }
 
-// stayInPlace makes room for the next kernel beside the applications' memory.
-func (u *update) stayInPlace(ctx context.Context) error {
+// takeModule puts kup's module for the next kernel to where that will find it.
+func (u *update) takeModule() error {
 	if u.Module == "" {
-		return refuse.Errorf("memory can stay where it is only if the next kernel gets kup's module: build it with `kup module build --kernel %s`, and name it with --module", u.Kernel)
+		return refuse.Errorf("the next kernel can bind memory only with kup's module: build it with `kup module build --kernel %s`, and name it with --module", u.Kernel)
 	}
 	module, err := os.ReadFile(u.Module)
 	if err != nil {
@@ -36,18 +36,20 @@ func (u *update) stayInPlace(ctx context.Context) error {
 	if _, err := kmod.Check(u.next.Image, module); err != nil {
 		return refuse.Errorf("%s: %w; build it anew with `kup module build --kernel %s`", u.Module, err, u.Kernel)
 	}
-	if err := renameio.WriteFile(modulePath(u.Store.Dir()), module, 0o600); err != nil {
-		return err
-	}
+	return renameio.WriteFile(modulePath(u.Store.Dir()), module, 0o600)
+}
+
+// stayInPlace makes room for the next kernel beside the applications' memory.
+func (u *update) stayInPlace(ctx context.Context, next frames.Next) (err error) {
 	var pids []int
 	for _, c := range u.carried {
 		pids = append(pids, app.Tree(c.PID)...)
 	}
-	if u.inPlace, err = frames.TakeInPlace(ctx, workDir(u.Store.Dir()), pids); err != nil {
-		return refuse.Errorf("%w; --carrier disk needs no room", err)
+	if u.inPlace, err = frames.TakeInPlace(ctx, workDir(u.Store.Dir()), pids, next); err != nil {
+		return err
 	}
 	u.frames = u.inPlace.Pool
-	u.carrier, u.why = CarrierFrames, fmt.Sprintf("%d MB of memory stay as they are, and the next kernel starts beside them", u.inPlace.Kept().Size()>>20)
+	u.why = fmt.Sprintf("%d MB of memory stay as they are, and the next kernel starts beside them", u.inPlace.Kept().Size()>>20)
 	return nil
 }
 

@@ -44,6 +44,7 @@ type Journal struct {
 	Applications []Application `json:"applications"`
 	Carrier      Carrier       `json:"carrier"` // of memory
 	CarrierWhy   string        `json:"carrier_why"`
+	Extra        uint64        `json:"extra,omitempty"` // with CarrierCopy, how much more memory was in use at most until all was given back than before, bytes
 	Steps        []Stamp       `json:"steps"`
 
 	dir string

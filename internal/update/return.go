@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
@@ -61,6 +62,21 @@ func (b *boot) forgetLost(a *Application, why error) error {
 	return errors.Join(l.Lost(former), removeImage(a.Image))
 }
 
+// startLost is forgetLost for an application that this boot has restored already: it is started afresh at once.
+func (b *boot) startLost(a *Application, why error) error {
+	if err := b.forgetLost(a, why); err != nil {
+		return err
+	}
+	a.Restored = false
+	if err := b.start(a.Name); err != nil {
+		return err
+	}
+	b.done.Restored = slices.DeleteFunc(b.done.Restored, func(name string) bool { return name == a.Name })
+	b.done.Started = append(b.done.Started, a.Name)
+	b.note("started " + a.Name)
+	return nil
+}
+
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
 func (b *boot) giveBack(ctx context.Context) error {
 	needed, err := b.framesNeeded()
@@ -68,7 +84,7 @@ func (b *boot) giveBack(ctx context.Context) error {
 		return err
 	}
 	if needed != "" {
-		return fmt.Errorf("memory stays reserved, because the image %s is in it", needed)
+		return errors.Join(fmt.Errorf("memory stays reserved, because the image %s is in it", needed), b.giveBackUnneeded(ctx))
 	}
 	if err := b.unreserve(); err != nil {
 		return fmt.Errorf("memory stays reserved: %w", err)

@@ -30,7 +30,7 @@ type Options struct {
 	// NoPrecopy leaves all memory to the freeze. Without it most is saved while the applications run.
 	NoPrecopy bool
 	Carrier   Carrier // of memory
-	Module    string  // path of kup's module for the next kernel, for CarrierFrames
+	Module    string  // path of kup's module for the next kernel, for CarrierModule
 	// KeepFallback copies memory to the disk as well as leaving it where it is, for the case that the next kernel cannot use it there.
 	KeepFallback bool
 	// Progress is told of steps and how far they are, in bytes. May be nil.
@@ -93,7 +93,7 @@ type update struct {
 	kmsg    kernelLog
 
 	frames  *frames.Pool    // nil if there is not enough memory for it, or it is not wanted
-	inPlace *frames.InPlace // which has frames; nil with any other carrier than CarrierFrames
+	inPlace *frames.InPlace // which has frames; nil with any other carrier than CarrierModule and CarrierCopy
 	carrier Carrier         // in use
 	why     string
 }
@@ -157,14 +157,19 @@ func (u *update) describeNext() error {
 	if u.next.Free, err = frames.Kept(); err != nil {
 		return err
 	}
-	if u.inPlace != nil {
+	switch {
+	case u.carrier == CarrierModule:
 		u.next.Reserve = u.inPlace.Kept()
 		u.next.CmdLine += " " + frames.ReservedParameter(u.next.Reserve)
-	} else if u.frames != nil {
+	case u.carrier == CarrierCopy:
+		u.next.Keep = u.inPlace.Kept()
+		u.next.CmdLine += " " + frames.Parameters(u.next.Keep)
+		u.next.Unit, err = u.inPlace.Unit()
+	case u.frames != nil:
 		u.next.Keep = u.frames.Blocks()
 		u.next.CmdLine += " " + frames.Parameters(u.next.Keep)
 	}
-	return nil
+	return err
 }
 
 // report checks the next kernel.
@@ -300,11 +305,13 @@ func (u *update) captureSettled(ctx context.Context) error {
 		if err == nil || !errors.Is(err, refuse.ErrRefused) && !full || try == tries || ctx.Err() != nil {
 			return err
 		}
-		if full {
-			u.fallBack(err)
-		}
 		if failed := u.dismiss(); failed != nil {
 			return errors.Join(err, failed)
+		}
+		if full {
+			if failed := u.fallBack(err); failed != nil {
+				return errors.Join(err, failed)
+			}
 		}
 		u.note("thawed, to try again: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		time.Sleep(pause)

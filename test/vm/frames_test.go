@@ -70,7 +70,7 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if journal.Carrier != "frames" {
+		if journal.Carrier != "frames=module" {
 			t.Errorf("carried by %s: %s", journal.Carrier, journal.CarrierWhy)
 		}
 		t.Log(journal.CarrierWhy)
