@@ -74,6 +74,7 @@ type boot struct {
 	drain   *drain // nil with any other carrier than CarrierCopy
 	done    Booted
 
+	bound      bool  // bindOnce was called
 	unbindable error // why memory that has stayed where it was cannot be used
 }
 
@@ -93,16 +94,21 @@ func (b *boot) pending() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if elsewhere && (b.journal.Phase == Switched || b.journal.Phase == Restoring) {
+	switch {
+	case !elsewhere:
+	case b.journal.Phase == Switched || b.journal.Phase == Restoring:
 		return true, nil
+	case b.journal.Phase == Prepared:
+		if sent, err := b.receive(); sent || err != nil {
+			return sent, err
+		}
 	}
 	return false, clearUp(b.Store.Dir())
 }
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	b.unbindable = b.bind()
-	failed := []error{b.unbindable, b.prepareDrain(), b.silence(), b.hold()}
+	failed := []error{b.bindOnce(), b.prepareDrain(), b.silence(), b.hold()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -136,6 +142,9 @@ func (b *boot) silence() error {
 			continue
 		}
 		img, err := image.Open(a.Image)
+		if b.lostOnTheWay(a, err) {
+			failed = append(failed, b.forgetLost(a, err))
+		}
 		if err != nil {
 			continue // the restore says so
 		}

@@ -152,7 +152,7 @@ func (u *update) pool() *frames.Pool {
 // fallBack lets the disk carry the memory after all. A next kernel that is loaded already keeps its hands off memory that is not used, and gives it back
 // when it has started; one that would have to start in a slice is loaded anew. The applications run.
 func (u *update) fallBack(why error) error {
-	u.carrier, u.why = CarrierDisk, why.Error()
+	u.carrier, u.why, u.parcel = CarrierDisk, why.Error(), nil
 	u.note("carrier: disk: " + u.why)
 	if u.inPlace == nil {
 		return nil

@@ -14,6 +14,9 @@
 //	restoring  -                                     restore those that are not marked as restored
 //	settled, aborted                                 nothing is left to do
 //
+// If memory travels in page frames, so do images and journal (parcel.go): nothing is written to the disk in the freeze. There the journal stays "prepared" until
+// the next kernel has found the other one, which says "switched", in memory.
+//
 // In the left column kup was killed: applications that kup had frozen run on by themselves (package tracee), so their images are
 // out of date at once and are removed.
 //

@@ -84,7 +84,11 @@ func newJournal(stateDir, to string) (*Journal, error) {
 
 // ReadJournal returns the journal of the last update, or nil if there was none.
 func ReadJournal(stateDir string) (*Journal, error) {
-	path := JournalPath(stateDir)
+	return readJournal(JournalPath(stateDir), stateDir)
+}
+
+// readJournal reads the journal of a state directory, wherever it is.
+func readJournal(path, stateDir string) (*Journal, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -108,12 +112,12 @@ func (j *Journal) stamp(s Stamp) { j.Steps = append(j.Steps, s) }
 // record makes a phase durable.
 func (j *Journal) record(p Phase) error {
 	j.Phase = p
-	data, err := json.MarshalIndent(j, "", "  ")
+	data, err := j.encode()
 	if err != nil {
 		return err
 	}
 	path := JournalPath(j.dir)
-	if err := renameio.WriteFile(path, append(data, '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(path, data, 0o600); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	// The file's content is durable; its name is, with its directory.
@@ -126,6 +130,11 @@ func (j *Journal) record(p Phase) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
+}
+
+func (j *Journal) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(j, "", "  ")
+	return append(data, '\n'), err
 }
 
 // elsewhere tells whether the machine has been restarted since the update began.

@@ -10,6 +10,7 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/refuse"
 )
 
 // over tells whether nothing is left to do for an application.
@@ -79,12 +80,12 @@ func (b *boot) startLost(a *Application, why error) error {
 
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
 func (b *boot) giveBack(ctx context.Context) error {
-	needed, err := b.framesNeeded()
+	needed, err := framesNeeded(b.Store)
 	if err != nil {
 		return err
 	}
-	if needed != "" {
-		return errors.Join(fmt.Errorf("memory stays reserved, because the image %s is in it", needed), b.giveBackUnneeded(ctx))
+	if needed != nil {
+		return errors.Join(fmt.Errorf("memory stays reserved, because the image %s is in it", needed.Image), b.giveBackUnneeded(ctx))
 	}
 	if err := b.unreserve(); err != nil {
 		return fmt.Errorf("memory stays reserved: %w", err)
@@ -106,19 +107,29 @@ func holdsFrames(img *image.Image) bool {
 	return len(places) > 0 && frames.CheckKept(places) == nil
 }
 
-// framesNeeded returns an image whose contents are in memory that is kept, "" if there is none.
-func (b *boot) framesNeeded() (string, error) {
-	records, err := b.Store.List()
+// checkNeeded refuses to change the kernel while memory that is kept holds an image: it would be lost.
+func checkNeeded(store *app.Store) error {
+	r, err := framesNeeded(store)
+	if err != nil || r == nil {
+		return err
+	}
+	return refuse.Errorf("%s has not been restored since the last update, and its image %s is in memory that another kernel would lose; `kup restore %s` tries that again, `kup rm %s` gives it up",
+		r.Name, r.Image, r.Name, r.Name)
+}
+
+// framesNeeded returns the record of an application whose image has contents in memory that is kept, nil if there is none.
+func framesNeeded(store *app.Store) (*app.Record, error) {
+	records, err := store.List()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, r := range records {
 		if r.Image == "" || r.State == app.Running {
 			continue
 		}
 		if img, err := image.Open(r.Image); err == nil && holdsFrames(img) {
-			return r.Image, nil
+			return r, nil
 		}
 	}
-	return "", nil
+	return nil, nil
 }

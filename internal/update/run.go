@@ -93,6 +93,7 @@ type update struct {
 	kmsg    kernelLog
 
 	frames  *frames.Pool    // nil if there is not enough memory for it, or it is not wanted
+	parcel  *frames.Parcel  // of images and journal; nil: they are on the disk
 	inPlace *frames.InPlace // which has frames; nil with any other carrier than CarrierModule and CarrierCopy
 	carrier Carrier         // in use
 	why     string
@@ -121,6 +122,9 @@ func (u *update) check(ctx context.Context) (*Report, error) {
 	if err := kexec.CheckMachine(); err != nil {
 		return nil, err
 	}
+	if err := checkNeeded(u.Store); err != nil {
+		return nil, err
+	}
 	if err := u.findApplications(); err != nil {
 		return nil, err
 	}
@@ -132,6 +136,9 @@ func (u *update) check(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	if err := u.checkFallback(); err != nil {
+		return nil, err
+	}
+	if err := u.takeParcel(); err != nil {
 		return nil, err
 	}
 	if err := u.describeNext(); err != nil {
@@ -168,6 +175,9 @@ func (u *update) describeNext() error {
 	case u.frames != nil:
 		u.next.Keep = u.frames.Blocks()
 		u.next.CmdLine += " " + frames.Parameters(u.next.Keep)
+	}
+	if u.parcel != nil {
+		u.next.CmdLine += " " + u.parcel.Parameter()
 	}
 	return err
 }
@@ -214,7 +224,7 @@ func (u *update) prepare() error {
 		if c.session != nil {
 			continue
 		}
-		dir, err := u.Store.NextImageDir(c.Name)
+		dir, err := u.imageDir(c.Name)
 		if err != nil {
 			return err
 		}
@@ -271,14 +281,10 @@ func (u *update) change(ctx context.Context) error {
 	if err := u.captureSettled(ctx); err != nil {
 		return err
 	}
-	u.note("captured")
 	if err := u.checkFrames(); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := u.journal.record(Switched); err != nil {
 		return err
 	}
 	if err := u.disks.freeze(); err != nil {
@@ -302,13 +308,17 @@ func (u *update) captureSettled(ctx context.Context) error {
 			err = u.captureAll(ctx)
 		}
 		full := errors.Is(err, frames.ErrNoRoom) && u.Carrier == CarrierBest
-		if err == nil || !errors.Is(err, refuse.ErrRefused) && !full || try == tries || ctx.Err() != nil {
+		tooBig := u.tooBig(err)
+		if err == nil || !errors.Is(err, refuse.ErrRefused) && !full && !tooBig || try == tries || ctx.Err() != nil {
 			return err
 		}
 		if failed := u.dismiss(); failed != nil {
 			return errors.Join(err, failed)
 		}
-		if full {
+		switch {
+		case tooBig:
+			u.writeToDisk(err)
+		case full:
 			if failed := u.fallBack(err); failed != nil {
 				return errors.Join(err, failed)
 			}
@@ -329,8 +339,10 @@ func (u *update) captureAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := u.journal.record(Frozen); err != nil {
-		return err
+	if u.parcel == nil { // else nothing on the disk will look complete before the next kernel says so
+		if err := u.journal.record(Frozen); err != nil {
+			return err
+		}
 	}
 	u.note("freeze")
 	for _, c := range u.carried {
@@ -351,7 +363,8 @@ func (u *update) captureAll(ctx context.Context) error {
 		}
 		u.journal.Applications[i].Capture = c.session.Report()
 	}
-	return nil
+	u.note("captured")
+	return u.send()
 }
 
 // copyAhead saves most of the memory while the applications run, if the kernel can tell what they write meanwhile.

@@ -74,6 +74,11 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 			t.Errorf("carried by %s: %s", journal.Carrier, journal.CarrierWhy)
 		}
 		t.Log(journal.CarrierWhy)
+		for _, a := range journal.Applications {
+			if !strings.HasPrefix(a.Image, "/run/") {
+				t.Errorf("the image of %s was on the disk: %s", a.Name, a.Image)
+			}
+		}
 		for _, p := range residents {
 			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
 				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
