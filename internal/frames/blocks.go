@@ -1,6 +1,7 @@
 package frames
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -52,6 +53,15 @@ func listed(rs kexec.Ranges) string {
 // IsParameter tells the words that Parameters and ReservedParameter make from others.
 func IsParameter(word string) bool {
 	return strings.HasPrefix(word, parameter) || strings.HasPrefix(word, reservedParameter) || strings.HasPrefix(word, parcelParameter) || word == noAutoload
+}
+
+// ParcelParameter is the word that the running kernel was told of a parcel with, "" if it was not.
+func ParcelParameter() (string, error) {
+	at, err := toldParcel()
+	if errors.Is(err, ErrNoParcel) {
+		return "", nil
+	}
+	return fmt.Sprintf("%s%#x", parcelParameter, at), err
 }
 
 // toldParcel returns where a parcel was sent to the running kernel, or ErrNoParcel.

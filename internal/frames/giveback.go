@@ -196,8 +196,12 @@ func Left() (kexec.Ranges, error) {
 	if err != nil || len(kept) == 0 {
 		return nil, err
 	}
+	size, err := blockSize()
+	if err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(kmemDriver); errors.Is(err, os.ErrNotExist) {
-		return kept, nil // a look at each block would take its time
+		return wholeBlocks(kept, size), nil // a look at each block would take its time
 	}
 	missing, err := notOnline(kept)
 	if err != nil {
@@ -210,13 +214,24 @@ func Left() (kexec.Ranges, error) {
 	return kexec.NewRanges(left...), nil
 }
 
+// wholeBlocks is the part of memory that is whole blocks: what the page allocator can get.
+func wholeBlocks(rs kexec.Ranges, size uint64) (whole kexec.Ranges) {
+	for _, r := range rs {
+		r.Start, r.End = (r.Start+size-1)&^(size-1), r.End&^(size-1)
+		if r.Start < r.End {
+			whole = append(whole, r)
+		}
+	}
+	return whole
+}
+
 // notOnline returns those blocks of memory that the page allocator does not have.
 func notOnline(kept kexec.Ranges) (missing []block, err error) {
 	size, err := blockSize()
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range kept {
+	for _, r := range wholeBlocks(kept, size) {
 		for at := r.Start; at < r.End; at += size {
 			b := block{Range: kexec.Range{Start: at, End: at + size}, state: fmt.Sprintf("%s/memory%d/state", memoryDir, at/size)}
 			if online, err := isOnline(b.state); err != nil || !online {

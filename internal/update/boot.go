@@ -108,7 +108,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.bindOnce(), b.prepareDrain(), b.silence(), b.hold()}
+	failed := []error{b.bindOnce(), b.copiesInstead(), b.prepareDrain(), b.silence(), b.hold()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")

@@ -94,7 +94,7 @@ func (u *update) tryCarrier(ctx context.Context, c Carrier) (err error) {
 			err = u.stayInPlace(ctx, frames.Binds)
 		}
 	case CarrierCopy:
-		if err = errors.Join(u.checkGiveBack(), checkDevMem()); err == nil {
+		if err = errors.Join(checkGiveBack(u.next.Image.Version), checkDevMem()); err == nil {
 			err = u.stayInPlace(ctx, frames.Copies)
 		}
 	default:
@@ -106,7 +106,7 @@ func (u *update) tryCarrier(ctx context.Context, c Carrier) (err error) {
 // takeFrames takes as much memory as the applications have, and some more: they go on.
 func (u *update) takeFrames() (err error) {
 	if u.Carrier == CarrierBest {
-		if err := u.checkGiveBack(); err != nil {
+		if err := checkGiveBack(u.next.Image.Version); err != nil {
 			return err
 		}
 	}
@@ -122,9 +122,9 @@ func (u *update) takeFrames() (err error) {
 }
 
 // checkGiveBack tells whether the next kernel will find the modules with which the memory becomes ordinary again.
-func (u *update) checkGiveBack() error {
+func checkGiveBack(release string) error {
 	for _, module := range []string{"hmem/dax_hmem", "kmem"} {
-		pattern := filepath.Join("/lib/modules", u.next.Image.Version, "kernel/drivers/dax", module+".ko*")
+		pattern := filepath.Join("/lib/modules", release, "kernel/drivers/dax", module+".ko*")
 		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 {
 			return fmt.Errorf("%s is not there: the next kernel might not get the memory back: %w", pattern, os.ErrNotExist)
 		}

@@ -53,14 +53,6 @@ func (u *update) stayInPlace(ctx context.Context, next frames.Next) (err error) 
 	return nil
 }
 
-// bindOnce is bind, whose error stays what it was.
-func (b *boot) bindOnce() error {
-	if !b.bound {
-		b.bound, b.unbindable = true, b.bind()
-	}
-	return b.unbindable
-}
-
 // bind makes the running kernel able to use memory that has stayed where it was.
 func (b *boot) bind() error {
 	reserved, err := frames.Reserved()

@@ -41,6 +41,8 @@ type Journal struct {
 	Boot         string        `json:"boot"` // ID of the old kernel's boot
 	From         string        `json:"from"` // release of the old kernel
 	To           string        `json:"to"`   // release of the new one, "" if its file did not tell
+	Kernel       string        `json:"kernel"`
+	Initrd       string        `json:"initrd,omitempty"`
 	Applications []Application `json:"applications"`
 	Carrier      Carrier       `json:"carrier"` // of memory
 	CarrierWhy   string        `json:"carrier_why"`
@@ -80,6 +82,15 @@ func newJournal(stateDir, to string) (*Journal, error) {
 	}
 	j.From, err = procfs.KernelRelease()
 	return j, err
+}
+
+// names notes where the files of the next kernel are.
+func (j *Journal) names(kernel, initrd string) (err error) {
+	if j.Kernel, err = filepath.Abs(kernel); err != nil || initrd == "" {
+		return err
+	}
+	j.Initrd, err = filepath.Abs(initrd)
+	return err
 }
 
 // ReadJournal returns the journal of the last update, or nil if there was none.

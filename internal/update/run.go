@@ -258,6 +258,9 @@ func (u *update) load() error {
 	if u.disks, err = openFileSystems(); err != nil {
 		return err
 	}
+	if err := u.journal.names(u.Kernel, u.Initrd); err != nil {
+		return err
+	}
 	u.kmsg = openKernelLog()
 	u.enter()
 	if err := u.journal.record(Prepared); err != nil {

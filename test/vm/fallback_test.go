@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/trial"
@@ -51,18 +52,18 @@ func TestFallback(t *testing.T) {
 		check(t, "")
 	})
 	t.Run("power cut", func(t *testing.T) {
-		before := len(g.Marks())
-		go g.Update(t.Context(), "6.12", frames("6.12")...)
-		eventually(t, "the jump", func() bool {
-			return slices.ContainsFunc(g.Marks()[before:], func(m vm.Mark) bool { return m.What == "jump" })
-		})
-		if err := g.PowerCut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		cutAtJump(t, g, "6.12", frames("6.12")...)
 		check(t, "is gone")
 	})
 	t.Run("the module is not taken", func(t *testing.T) {
-		_, err := g.Update(t.Context(), "6.12", append(frames("6.12"), "--append", "module_blacklist=kup_frames")...)
+		update(t, g, "6.12", "--carrier", "frames=module", "--module", module("6.12"), "--append", "module_blacklist=kup_frames")
+		check(t, "")
+		if journal, err := g.Journal(t.Context()); err != nil || journal.Carrier != "frames=copy" {
+			t.Errorf("carrier %v, %v", journal, err)
+		}
+	})
+	t.Run("neither module nor another start", func(t *testing.T) {
+		_, err := g.Update(t.Context(), "6.12", append(frames("6.12"), "--append", "sysctl.kernel.kexec_load_disabled=1")...)
 		if err == nil || !strings.Contains(err.Error(), "memory stays reserved") {
 			t.Errorf("kup boot says %v, expected that memory stays reserved", err)
 		}
@@ -70,5 +71,26 @@ func TestFallback(t *testing.T) {
 	})
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) { p.finish(t, g) })
+	}
+}
+
+// cutAtJump begins an update and pulls the guest's plug when the kernel changes.
+func cutAtJump(t *testing.T, g *trial.Guest, line string, options ...string) {
+	t.Helper()
+	before := len(g.Marks())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := g.Update(t.Context(), line, options...)
+		ended <- err
+	}()
+	for !slices.ContainsFunc(g.Marks()[before:], func(m vm.Mark) bool { return m.What == "jump" }) {
+		select {
+		case err := <-ended:
+			t.Fatalf("the update ended before the kernel changed: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if err := g.PowerCut(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

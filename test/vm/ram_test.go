@@ -2,11 +2,9 @@ package vm
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/trial"
 )
 
@@ -57,11 +55,7 @@ func TestApplicationsStartAfreshIfRAMIsLost(t *testing.T) {
 	starts := "started\n"
 	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
 	for _, carrier := range []string{"ram", "frames=module"} {
-		go g.Update(t.Context(), "6.12", "--carrier", carrier, "--module", module("6.12"))
-		eventually(t, "the jump", func() bool { return slices.ContainsFunc(g.Marks(), func(m vm.Mark) bool { return m.What == "jump" }) })
-		if err := g.PowerCut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		cutAtJump(t, g, "6.12", "--carrier", carrier, "--module", module("6.12"))
 		starts += "started\n"
 		eventually(t, "the next start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
 		journal, err := g.Journal(t.Context())
