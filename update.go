@@ -30,6 +30,7 @@ type UpdateOptions struct {
 	NoPrecopy bool   // leave all memory to the freeze
 	Carrier   Carrier
 	Module    string // path of kup's module for the new kernel, for CarrierFrames
+	Paranoid  bool   // compare every page with its copy, and with a hash from then before an application runs under the new kernel
 	Progress  Progress
 	Log       func(Step) // told of each step when it is reached; may be nil
 }
@@ -46,7 +47,7 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 	}
 	return update.Run(ctx, update.Options{
 		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier, Module: o.Module,
-		Tool: version(), Progress: o.Progress, Log: o.Log,
+		Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress, Log: o.Log,
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier frames|ram|disk] [--module FILE] [--no-precopy] [--paranoid] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -27,7 +27,8 @@ Memory is carried in page frames that the new kernel leaves alone until they wer
 directory (--carrier disk). Without --carrier kup takes ram if about as much memory as the applications have is free, and the new
 kernel's modules dax_hmem and kmem are installed, with which "kup boot" makes the frames ordinary memory again. What is in
 page frames is lost if the machine is switched off on the way: the applications are started afresh then. With --no-precopy all memory
-is written while they stand still: less is written in all, and the pause is longer.
+is written while they stand still: less is written in all, and the pause is longer. With --paranoid every page is compared with its copy
+while they stand still, and all memory with hashes taken there before they run under the new kernel: this finds bugs, and takes its time.
 
 With --carrier frames memory is not copied but stays where it is: some memory blocks are emptied while the applications run, the new
 kernel starts in these and reserves the rest, and kup's module for it (--module, see "kup module build") makes the page frames the
@@ -67,6 +68,7 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.BoolVar(&o.NoPrecopy, "no-precopy", false, "copy no memory while the applications run")
 	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: frames, ram or disk (default ram if that is possible, else disk)")
 	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames")
+	flags.BoolVar(&o.Paranoid, "paranoid", false, "compare every page with its copy while the applications are frozen, and before they run again")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }

@@ -157,17 +157,25 @@ func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 			return err
 		}
 		defer to.Unmap(mem)
-		if m.Huge == 0 {
-			_, err = src.file.ReadAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start))
-		} else {
-			err = copyMapped(mem, src.file, e)
-		}
-		if err != nil {
-			return fmt.Errorf("shared memory %d at %#x: %w", m.ID, e.Start, err)
+		if err := readShared(mem, src.file, m, e); err != nil {
+			return fmt.Errorf("shared memory %d: %w", m.ID, err)
 		}
 		moved(int64(len(mem)))
 		return nil
 	})
+}
+
+// readShared reads a part of a shared memory, but for what of its last page is beyond its end.
+func readShared(to []byte, f *os.File, m *image.SharedMem, e image.Extent) (err error) {
+	if m.Huge == 0 {
+		_, err = f.ReadAt(to[:min(uint64(len(to)), m.Size-e.Start)], int64(e.Start))
+	} else {
+		err = copyMapped(to, f, e)
+	}
+	if err != nil {
+		return fmt.Errorf("at %#x: %w", e.Start, err)
+	}
+	return nil
 }
 
 // copyMapped reads hugetlb memory, which is not always readable by read(2), through a mapping.

@@ -178,14 +178,23 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	}
 	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
-		b.note("retry " + a.Name + ": " + err.Error())
+		first := err
+		b.note("retry " + a.Name + ": " + first.Error())
 		options.OnDemand = false
 		if a.Return, err = restore.Run(ctx, options); err != nil {
-			return err
+			return twice(first, err)
 		}
 	}
 	b.note("restored " + a.Name)
 	return l.Restored()
+}
+
+// twice is the error of two attempts. The first may have made the second impossible: page frames that it has bound are gone with its processes.
+func twice(first, second error) error {
+	if first.Error() == second.Error() {
+		return first
+	}
+	return fmt.Errorf("%w; and at the second attempt: %w", first, second)
 }
 
 // settle closes the update: images that were restored are deleted.

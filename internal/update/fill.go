@@ -11,7 +11,7 @@ import (
 
 // onDemand tells whether applications can run before their memory is back. It is the shorter way from any disk: what they touch comes first.
 func (b *boot) onDemand() bool {
-	return !b.Eager && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
+	return !b.Eager && !b.journal.Paranoid && kernel.FeatureUserfaultfd.Err() == nil && kernel.FeatureUffdEvents.Err() == nil
 }
 
 // awaitMemory waits until the memory of all applications that run is back. One that has lost its page server was ended by that: it is restored again

@@ -44,6 +44,7 @@ type Journal struct {
 	Applications []Application `json:"applications"`
 	Carrier      Carrier       `json:"carrier"` // of memory
 	CarrierWhy   string        `json:"carrier_why"`
+	Paranoid     bool          `json:"paranoid,omitempty"` // all memory is compared with its hashes before an application runs
 	Steps        []Stamp       `json:"steps"`
 
 	dir string
