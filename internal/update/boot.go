@@ -123,9 +123,10 @@ func (b *boot) restoreAll(ctx context.Context) error {
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
-// connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten.
+// connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten. What huge pages the others need is reserved.
 func (b *boot) silence() error {
 	var failed []error
+	huge := hugePages{}
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if a.over() {
@@ -141,6 +142,7 @@ func (b *boot) silence() error {
 		} else if err != nil {
 			failed = append(failed, err)
 		}
+		huge.add(img.State)
 		if img.State.NetLock == "" {
 			continue
 		}
@@ -148,7 +150,7 @@ func (b *boot) silence() error {
 			failed = append(failed, fmt.Errorf("%s: its clients may lose their connections: %w", a.Name, err))
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, huge.reserve())...)
 }
 
 // networkUp brings the network up.
