@@ -37,6 +37,7 @@ type UpdateOptions struct {
 	Module    string // path of kup's module for the new kernel, for CarrierModule
 	// KeepFallback copies memory to the disk as well as leaving it where it is, with CarrierFrames.
 	KeepFallback bool
+	Paranoid     bool // compare every page with its copy, and with a hash from then before an application runs under the new kernel
 	Progress     Progress
 	Log          func(Step) // told of each step when it is reached; may be nil
 }
@@ -53,8 +54,7 @@ func Update(ctx context.Context, o UpdateOptions) (*UpdatePlan, error) {
 	}
 	return update.Run(ctx, update.Options{
 		Store: store, Kernel: o.Kernel, Initrd: o.Initrd, Append: o.Append, DryRun: o.DryRun, NoPrecopy: o.NoPrecopy, Carrier: o.Carrier, Module: o.Module,
-		KeepFallback: o.KeepFallback,
-		Tool:         version(), Progress: o.Progress, Log: o.Log,
+		KeepFallback: o.KeepFallback, Paranoid: o.Paranoid, Tool: version(), Progress: o.Progress, Log: o.Log,
 	})
 }
 

@@ -2,10 +2,14 @@
 # Makes a fresh Debian 12 ready to build, test and demonstrate kup: packages by apt, and two kernels
 # with their headers that are downloaded and unpacked, but not installed, into .cache/kernels/ and .cache/headers/. Run as root.
 # Does nothing, and needs no network, when everything is there already.
+#
+#   setup.sh           what `make test` needs: kernels of Debian's cloud flavour
+#   setup.sh generic   those of the generic flavour as well, for the long tests: some 350 MB more
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 kernel_cache=$PWD/.cache/kernels
+generic_cache=$kernel_cache/generic
 header_cache=$PWD/.cache/headers
 go_wanted=1.26
 
@@ -37,6 +41,10 @@ needs='
 kernels='
 6.1   ^linux-image-6\.1\.[0-9]+-[0-9]+-cloud-amd64$
 6.12  ^linux-image-6\.12\.[0-9.]+(-[0-9]+)?\+deb12-cloud-amd64$
+'
+generic_kernels='
+6.1   ^linux-image-6\.1\.[0-9]+-[0-9]+-amd64$
+6.12  ^linux-image-6\.12\.[0-9.]+(-[0-9]+)?\+deb12-amd64$
 '
 
 say() { echo "setup: $*"; }
@@ -95,10 +103,10 @@ install_packages() {
     done <<<"$needs"
 }
 
-# unpack_kernel PACKAGE: download one image package and unpack it to .cache/kernels/RELEASE, atomically.
+# unpack_kernel CACHE PACKAGE: download one image package and unpack it to CACHE/RELEASE, atomically.
 unpack_kernel() {
-    local package=$1 release=${1#linux-image-} tmp
-    tmp=$(mktemp -d "$kernel_cache/.unpack.XXXXXX")
+    local cache=$1 package=$2 release=${2#linux-image-} tmp
+    tmp=$(mktemp -d "$cache/.unpack.XXXXXX")
     chmod 755 "$tmp" # apt drops root for downloads and must be able to look into the folder.
     if ! (cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package"); then
         rm -rf "$tmp"
@@ -107,25 +115,26 @@ unpack_kernel() {
     dpkg -x "$tmp"/linux-image-*.deb "$tmp/root"
     [ -s "$tmp/root/boot/vmlinuz-$release" ] && [ -d "$tmp/root/lib/modules/$release" ] ||
         die "package $package holds no boot/vmlinuz-$release or no lib/modules/$release"
-    mv "$tmp/root" "$kernel_cache/$release"
+    mv "$tmp/root" "$cache/$release"
     rm -rf "$tmp"
 }
 
+# fetch_kernels CACHE KERNELS: one kernel for each line of a table as above.
 fetch_kernels() {
-    local line pattern found package
-    mkdir -p "$kernel_cache"
+    local cache=$1 line pattern found package
+    mkdir -p "$cache"
     while read -r line pattern; do
         [ -n "$line" ] || continue
-        ls "$kernel_cache/$line".*/boot/vmlinuz-* >/dev/null 2>&1 && continue
+        ls "$cache/$line".*/boot/vmlinuz-* >/dev/null 2>&1 && continue
         refresh_lists
         found=
         # Newest first; an older one serves when the newest is listed but cannot be fetched.
         for package in $(apt-cache pkgnames linux-image-"$line". | grep -E "$pattern" | sort -rV); do
             say "kernel $line: downloading and unpacking $package"
-            if unpack_kernel "$package"; then found=$package; break; fi
+            if unpack_kernel "$cache" "$package"; then found=$package; break; fi
         done
         [ -n "$found" ] || die "no kernel package matching $pattern could be downloaded; is the Debian 12 archive (with bookworm-security and bookworm-updates or backports) among the apt sources?"
-    done <<<"$kernels"
+    done <<<"$2"
 }
 
 # packages_of PACKAGE: a package of headers and those that it needs of the same kernel: common ones, and the programs of the build.
@@ -152,10 +161,11 @@ unpack_headers() {
     rm -rf "$tmp"
 }
 
+# fetch_headers CACHE: the headers of all kernels in it.
 fetch_headers() {
     local dir release
     mkdir -p "$header_cache"
-    for dir in "$kernel_cache"/[0-9]*; do
+    for dir in "$1"/[0-9]*; do
         release=${dir##*/}
         [ -e "$header_cache/$release/usr/src/linux-headers-$release/Makefile" ] && continue
         refresh_lists
@@ -170,6 +180,10 @@ fetch_headers() {
 [ "${ID:-} ${VERSION_ID:-}" = "debian 12" ] || say "this is ${PRETTY_NAME:-an unknown system}, not Debian 12; trying anyway"
 check_go
 install_packages
-fetch_kernels
-fetch_headers
+fetch_kernels "$kernel_cache" "$kernels"
+fetch_headers "$kernel_cache"
+if [ "${1:-}" = generic ]; then
+    fetch_kernels "$generic_cache" "$generic_kernels"
+    fetch_headers "$generic_cache"
+fi
 say "ready: $(cd "$kernel_cache" && echo [0-9]*), $(go env GOVERSION)"

@@ -14,7 +14,7 @@ import (
 func (c *command) update() *cobra.Command {
 	o := kup.UpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier CARRIER] [--module FILE] [--keep-fallback] [--no-precopy] [--dry-run]",
+		Use:   "update --kernel FILE [--initrd FILE] [--append STRING] [--carrier CARRIER] [--module FILE] [--keep-fallback] [--no-precopy] [--paranoid] [--dry-run]",
 		Short: "Change the kernel under all applications",
 		Long: `update saves all running applications under kup's care, starts another kernel without the firmware's reboot, and has "kup boot"
 restore them there.
@@ -26,7 +26,8 @@ care ends.
 
 Memory is carried in files in the state directory (--carrier disk), or in page frames that the new kernel leaves alone until they
 were read (--carrier ram), which takes about as much free memory as the applications have. With --no-precopy all of it is written
-while they stand still: less is written in all, and the pause is longer.
+while they stand still: less is written in all, and the pause is longer. With --paranoid every page is compared with its copy
+while they stand still, and all memory with hashes taken there before they run under the new kernel: this finds bugs, and takes its time.
 
 Or memory stays where it is (--carrier frames): some memory blocks are emptied while the applications run, and the new kernel starts
 in these. With kup's module for it (--module, see "kup module build") it makes the page frames the applications' again, and nothing
@@ -74,6 +75,7 @@ If anything fails before the new kernel starts, or kup is killed, all applicatio
 	flags.StringVar((*string)(&o.Carrier), "carrier", "", "where memory is on its way: "+listed(kup.Carriers)+" (default the first that is possible)")
 	flags.StringVar(&o.Module, "module", "", "kup's module for the new kernel, as \"kup module build\" makes it; for --carrier frames=module")
 	flags.BoolVar(&o.KeepFallback, "keep-fallback", false, "with --carrier frames, keep the memory on the disk, too, lest the new kernel cannot use it where it is")
+	flags.BoolVar(&o.Paranoid, "paranoid", false, "compare every page with its copy while the applications are frozen, and before they run again")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "only check whether it would work, and say what would be done")
 	return cmd
 }

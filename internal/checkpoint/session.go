@@ -30,7 +30,7 @@ type Options struct {
 	Frames       *frames.Pool    // where memory goes instead of into files of the image: then the image is of use for the next kernel only; may be nil
 	InPlace      *frames.InPlace // with Frames: lets private memory stay where it is; may be nil
 	Fallback     bool            // with Frames: keep memory in files of the image, too
-	Paranoid     bool            // compare every page with its copy before the application runs on or is ended
+	Paranoid     bool            // compare every page with its copy before the application runs on or is ended; with Frames, have the restore do that, too
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
 	Progress func(step string, done, total int64)
 }
@@ -183,6 +183,7 @@ func (s *Session) Capture() error {
 		{"pages", s.dump, true},
 		{"network", s.captureNetwork, true},
 		{"compare", s.compare, s.options.Paranoid},
+		{"hash", s.hash, s.options.Paranoid && s.options.Frames != nil},
 	} {
 		if !step.wanted {
 			continue
@@ -195,6 +196,13 @@ func (s *Session) Capture() error {
 }
 
 func (s *Session) compare() error { return s.eachLive(s.memory.Compare) }
+
+func (s *Session) hash() error {
+	if err := s.eachLive(s.memory.Hash); err != nil {
+		return err
+	}
+	return s.memory.HashShared()
+}
 
 // eachLive calls do for each process that is no zombie.
 func (s *Session) eachLive(do func(*image.Process) error) error {

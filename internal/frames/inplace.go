@@ -53,15 +53,11 @@ func (p *InPlace) take(ctx context.Context, dir string, pids []int, next Next) (
 	if p.quiet, err = BeQuiet(dir); err != nil {
 		return err
 	}
-	need := uint64(bootNeeds)
-	if next == Copies { // shared memory is copied before anything is given back
-		shared, err := kexec.SharedMemory()
-		if err != nil {
-			return err
-		}
-		need += shared
+	first, err := nextNeeds(pids)
+	if err != nil {
+		return err
 	}
-	if p.slice, err = TakeSlice(ctx, dir, need, Patience); err != nil {
+	if p.slice, err = TakeSlice(ctx, dir, first, Patience); err != nil {
 		return err
 	}
 	size, err := blockSize()
@@ -101,30 +97,6 @@ func kept(ram, slice kexec.Ranges, blockSize uint64, next Next) (all kexec.Range
 		all = all.Minus(b)
 	}
 	return all
-}
-
-// movable is how much memory of the processes will have to be copied, bytes.
-func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
-	var all []Process
-	for _, pid := range pids {
-		private, err := PrivateMappings(pid)
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, Process{pid, private})
-	}
-	v, err := Scan(all)
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range v.Memory() {
-		bytes += r.Size() - p.kept.Within(r).Size()
-	}
-	for _, s := range v.Shared { // one of them can keep it, the others get copies
-		bytes += s.Count * kernel.PageSize * uint64(len(s.Places)-1)
-	}
-	shared, err := kexec.SharedMemory()
-	return bytes + shared, err
 }
 
 // Kept is the memory that the next kernel must reserve, or leave alone.

@@ -235,6 +235,8 @@ type FOAM struct {
 	// Physical: no file holds the contents, but page frames, and the offsets of the windows are their physical addresses. They outlive one change of the kernel, see
 	// package frames. No window crosses a multiple of FrameSize.
 	Physical bool `json:"physical,omitempty"`
+	// Hashes has the hash of each page of the extents, in their order, HashSize bytes for each: of contents in page frames, if it was asked for. See HashPages.
+	Hashes []byte `json:"hashes,omitempty"`
 }
 
 // FrameSize is what physical memory is mapped in units of, bytes: a huge page of x86-64.

@@ -278,6 +278,9 @@ func checkFOAM(f *FOAM) error {
 	if e, ok := uncovered(f.Extents, covered); ok {
 		return fmt.Errorf("%s: contents of %#x-%#x lie in no window", f.Name, e.Start, e.End)
 	}
+	if err := f.checkHashes(); err != nil {
+		return err
+	}
 	return f.checkPhysical()
 }
 

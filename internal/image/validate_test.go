@@ -44,7 +44,7 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 		}, "watches file 9"},
 		"memory twice": {func(s *State) { s.Memories = make([]SharedMem, 2) }, "shared memory 0 appears twice"},
 		"behind memory": {func(s *State) {
-			s.Memories = []SharedMem{{Size: 5000, FOAM: FOAM{"m", []Window{{0, 1 << 21, 0}}, []Extent{{0, 0x3000}}, false}}}
+			s.Memories = []SharedMem{{Size: 5000, FOAM: FOAM{"m", []Window{{0, 1 << 21, 0}}, []Extent{{0, 0x3000}}, false, nil}}}
 		}, "behind its end"},
 		"mapping order":      {func(s *State) { v := s.Processes[0].Memory.VMAs; v[0], v[1] = v[1], v[0] }, "out of order"},
 		"mapping overlap":    {func(s *State) { s.Processes[0].Memory.VMAs[0].End = 0x7ff000001000 }, "out of order"},
@@ -65,7 +65,7 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 		"no FOAM":            {func(s *State) { s.Processes[0].Memory.FOAM.Name = "" }, "without a file"},
 		"FOAM elsewhere":     {func(s *State) { s.Processes[0].Memory.FOAM.Name = "../x" }, "no name"},
 		"FOAM twice": {func(s *State) {
-			s.Memories = []SharedMem{{Size: 1, FOAM: FOAM{"pages-4711.foam", []Window{{0, 1 << 21, 0}}, nil, false}}}
+			s.Memories = []SharedMem{{Size: 1, FOAM: FOAM{"pages-4711.foam", []Window{{0, 1 << 21, 0}}, nil, false, nil}}}
 		}, "two address spaces"},
 		"across frames": {func(s *State) {
 			f := &s.Processes[0].Memory.FOAM
@@ -78,6 +78,11 @@ func TestInconsistentStatesAreFound(t *testing.T) {
 			fallback.Extents = fallback.Extents[1:]
 			m.FOAM.Physical, m.FOAM.Windows, m.Fallback = true, nil, &fallback
 		}, "no window"},
+		"hashes of a file": {func(s *State) { s.Processes[0].Memory.FOAM.Hashes = make([]byte, 7*HashSize) }, "in a file"},
+		"too few hashes": {func(s *State) {
+			f := &s.Processes[0].Memory.FOAM
+			f.Physical, f.Windows, f.Extents, f.Hashes = true, []Window{{0x400000, 0x402000, 0x1000}}, []Extent{{0x400000, 0x402000}}, make([]byte, HashSize)
+		}, "8 bytes of hashes of pages, instead of 16"},
 		"file is FOAM": {func(s *State) { s.Files[0].Regular.Content = "pages-4711.foam" }, "and the bytes of a deleted file"},
 		"file is ours": {func(s *State) { s.Files[0].Regular.Content = "manifest" }, "reserved"},
 	} {

@@ -121,6 +121,14 @@ func NoHugePages(mem []byte) error { return unix.Madvise(mem, unix.MADV_NOHUGEPA
 // KeepFromForks keeps a mapping of ours out of children, MADV_DONTFORK: what is written to it stays in its page frames.
 func KeepFromForks(mem []byte) error { return unix.Madvise(mem, unix.MADV_DONTFORK) }
 
+// LockOnFault has pages of a mapping of ours locked when they are touched, mlock2(2).
+func LockOnFault(mem []byte) error {
+	if _, _, e := unix.Syscall(unix.SYS_MLOCK2, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), MlockOnFault); e != 0 {
+		return fmt.Errorf("mlock2 of %d bytes: %w", len(mem), e)
+	}
+	return nil
+}
+
 // MapAnon maps fresh anonymous memory.
 func MapAnon(size, prot, flags int) ([]byte, error) {
 	return unix.Mmap(-1, 0, size, prot, flags|unix.MAP_ANONYMOUS)

@@ -147,6 +147,12 @@ type room struct {
 	available uint64 // what can be had without swapping
 }
 
+// TotalMemory is the memory of the running kernel, bytes.
+func TotalMemory() (uint64, error) {
+	r, err := readRoom()
+	return r.total, err
+}
+
 // AvailableMemory is what the running kernel can still give, bytes.
 func AvailableMemory() (uint64, error) {
 	r, err := readRoom()

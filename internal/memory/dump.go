@@ -132,7 +132,11 @@ func (c *Capture) Compare(p *image.Process) error {
 	if missed := foam.Merged(own.all...).Minus(p.Memory.FOAM.Extents); len(missed) > 0 {
 		return fmt.Errorf("pid %d: the page at %#x has no copy in %s: it was missed, which is a bug in kup", p.PID, missed[0].Start, p.Memory.FOAM.Name)
 	}
-	return c.compare(p, p.PID, p.Memory.FOAM.Extents)
+	copied := foam.Extents(p.Memory.FOAM.Extents)
+	if c.InPlace != nil {
+		copied = c.left[p.PID] // the others are where they were
+	}
+	return c.compare(p, p.PID, copied)
 }
 
 // compare compares pages, as they are in the address space of pid, with what the FOAM of a process holds.

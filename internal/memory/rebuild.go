@@ -84,7 +84,8 @@ func unchanged(p *image.Process, f image.MapFile) error {
 	return nil
 }
 
-// AddressSpace makes the mappings of a process in its seed and fills them, but for what is left to Lazy.
+// AddressSpace makes the mappings of a process in its seed and fills them, but for what is left to Lazy. It is ErrDiffers if pages have hashes that they do not fit,
+// unless some are left to Lazy.
 func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(bytes int64)) error {
 	if err := r.mapAll(p, s); err != nil {
 		return err
@@ -97,7 +98,10 @@ func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(byte
 	if err := r.fill(p, s, p.Memory.FOAM.Extents, moved); err != nil {
 		return err
 	}
-	return r.adorn(p, s)
+	if err := r.adorn(p, s); err != nil {
+		return err
+	}
+	return verify(&p.Memory.FOAM, processPages(s.PID()))
 }
 
 // fillPart fills what the process needs at once, and leaves what is watched to Lazy.

@@ -168,17 +168,25 @@ func copyShared(m *image.SharedMem, from *os.File, to *foam.File, moved func(int
 			return err
 		}
 		defer to.Unmap(mem)
-		if m.Huge == 0 {
-			_, err = from.ReadAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start))
-		} else {
-			err = copyMapped(mem, from, e)
-		}
-		if err != nil {
-			return fmt.Errorf("shared memory %d at %#x: %w", m.ID, e.Start, err)
+		if err := readShared(mem, from, m, e); err != nil {
+			return fmt.Errorf("shared memory %d: %w", m.ID, err)
 		}
 		moved(int64(len(mem)))
 		return nil
 	})
+}
+
+// readShared reads a part of a shared memory, but for what of its last page is beyond its end.
+func readShared(to []byte, f *os.File, m *image.SharedMem, e image.Extent) (err error) {
+	if m.Huge == 0 {
+		_, err = f.ReadAt(to[:min(uint64(len(to)), m.Size-e.Start)], int64(e.Start))
+	} else {
+		err = copyMapped(to, f, e)
+	}
+	if err != nil {
+		return fmt.Errorf("at %#x: %w", e.Start, err)
+	}
+	return nil
 }
 
 // copyMapped reads hugetlb memory, which is not always readable by read(2), through a mapping.

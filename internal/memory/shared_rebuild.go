@@ -24,6 +24,9 @@ func (r *Rebuild) CreateShared(moved func(bytes int64)) error {
 		if err == nil {
 			err = r.fillShared(m, file, moved)
 		}
+		if err == nil {
+			err = verify(&m.FOAM, sharedPages(m, file))
+		}
 		if err == nil && m.Kind == image.SharedMemfd && m.Seals != 0 {
 			err = sealMemfd(m, file)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -116,7 +117,7 @@ func (c *Capture) asSurveyed(pid int, skip, n uint64) ([]described, error) {
 
 func classify(pid int, m *procfs.SMapping) (image.VMA, error) {
 	v := image.VMA{Start: m.Start, End: m.End, Shared: m.Shared, Offset: m.Offset, Name: m.Path, PKey: m.PKey,
-		Page: m.PageSize, Flags: m.Flags, OnFault: m.Has("lf")}
+		Page: m.PageSize, Flags: m.Flags, OnFault: lockedOnFault(m)}
 	for bit, set := range map[uint32]bool{kernel.ProtRead: m.Read, kernel.ProtWrite: m.Write, kernel.ProtExec: m.Exec} {
 		if set {
 			v.Prot |= bit
@@ -129,6 +130,31 @@ func classify(pid int, m *procfs.SMapping) (image.VMA, error) {
 	}
 	return v, err
 }
+
+// lockedOnFault tells whether the pages of a locked mapping come, and are locked, when they are touched (MLOCK_ONFAULT). Older kernels do not say so, but what was locked
+// otherwise has all its pages.
+func lockedOnFault(m *procfs.SMapping) bool {
+	if m.Has("lf") {
+		return true
+	}
+	missing := m.Read && m.PageSize == kernel.PageSize && m.Rss+m.Swap < m.End-m.Start
+	return m.Has("lo") && missing && !showsOnFault()
+}
+
+// showsOnFault tells whether this kernel says in VmFlags that a mapping is locked on fault.
+var showsOnFault = sync.OnceValue(func() bool {
+	mem, err := kernel.MapAnon(kernel.PageSize, kernel.ProtRead, kernel.MapPrivate)
+	if err != nil {
+		return false
+	}
+	defer kernel.Unmap(mem)
+	if kernel.LockOnFault(mem) != nil {
+		return false
+	}
+	maps, err := procfs.ReadSMaps(os.Getpid())
+	at := kernel.AddressOf(mem)
+	return err == nil && slices.ContainsFunc(maps, func(m procfs.SMapping) bool { return m.Start <= at && at < m.End && m.Has("lf") })
+})
 
 func kindOf(pid int, m *procfs.SMapping, v *image.VMA) (image.VMAKind, error) {
 	switch {

@@ -40,7 +40,7 @@ func TestStat(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	got, err := parseStatus(7, "Name:\ta\\nb\\\\ c\nUmask:\t0027\nState:\tT (stopped)\nTgid:\t7\nPid:\t8\nPPid:\t1\nTracerPid:\t9\n"+
-		"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t10 20 \nNSpid:\t8\t2\nKthread:\t1\nVmRSS:\t    1744 kB\nThreads:\t2\n"+
+		"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t10 20 \nNSpid:\t8\t2\nKthread:\t1\nVmRSS:\t    1744 kB\nVmPTE:\t      60 kB\nThreads:\t2\n"+
 		"SigPnd:\t0000000000000001\nShdPnd:\t0000000000000002\nSigBlk:\t0000000000000004\nSigIgn:\t0000000000000008\nSigCgt:\t8000000000000000\n"+
 		"CapInh:\t0000000000000001\nCapPrm:\t000001fffeffffff\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000003\nCapAmb:\t0000000000000004\n"+
 		"NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n")
@@ -50,7 +50,7 @@ func TestStatus(t *testing.T) {
 	want := Status{
 		Name: "a\nb\\ c", State: 'T', Umask: 0o27, TGID: 7, PID: 8, PPID: 1, TracerPID: 9,
 		UIDs: [4]uint32{1, 2, 3, 4}, GIDs: [4]uint32{5, 6, 7, 8}, Groups: []uint32{10, 20}, NSPID: []int{8, 2},
-		Kthread: true, Threads: 2, VMRSS: 1744 << 10,
+		Kthread: true, Threads: 2, VMRSS: 1744 << 10, VMPTE: 60 << 10,
 		SigPending: 1, SharedPending: 2, SigBlocked: 4, SigIgnored: 8, SigCaught: 1 << 63,
 		CapInheritable: 1, CapPermitted: 0x1fffeffffff, CapEffective: 2, CapBounding: 3, CapAmbient: 4,
 		NoNewPrivs: true, Seccomp: 2, SeccompFilters: 3,

@@ -22,6 +22,7 @@ type Status struct {
 	Threads   int
 	VMRSS     uint64 // bytes
 	VMLocked  uint64 // bytes
+	VMPTE     uint64 // page tables, bytes
 
 	SigPending    uint64 // directed to the thread
 	SharedPending uint64 // directed to the process
@@ -145,6 +146,8 @@ func (s *Status) set(p *integers, key, value string) {
 		}
 	case "VmRSS":
 		s.VMRSS = p.uint64(strings.TrimSuffix(value, " kB")) << 10
+	case "VmPTE":
+		s.VMPTE = p.uint64(strings.TrimSuffix(value, " kB")) << 10
 	case "VmLck":
 		s.VMLocked = p.uint64(strings.TrimSuffix(value, " kB")) << 10
 	}

@@ -133,9 +133,10 @@ func (b *boot) restoreAll(ctx context.Context) error {
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
-// connections that are on their way back. An application whose memory is lost is none of them.
+// connections that are on their way back. An application whose memory is lost is none of them. What huge pages the others need is reserved.
 func (b *boot) silence() error {
 	var failed []error
+	huge := hugePages{}
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if a.over() && !b.drain.reads(a) {
@@ -154,14 +155,18 @@ func (b *boot) silence() error {
 		if !a.over() {
 			failed = append(failed, b.findMemory(a, img.State))
 		}
-		if a.over() || img.State.NetLock == "" {
+		if a.over() {
+			continue
+		}
+		huge.add(img.State)
+		if img.State.NetLock == "" {
 			continue
 		}
 		if err := netlock.Lock(img.State.NetLock, netlock.Endpoints(img.State)); err != nil {
 			failed = append(failed, fmt.Errorf("%s: its clients may lose their connections: %w", a.Name, err))
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, huge.reserve())...)
 }
 
 // networkUp brings the network up.
@@ -189,11 +194,11 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	if err := b.bringBack(ctx, a, onDemand); err != nil {
-		b.note("retry " + a.Name + ": " + err.Error())
-		b.fallBack(a, err)
+	if first := b.bringBack(ctx, a, onDemand); first != nil {
+		b.note("retry " + a.Name + ": " + first.Error())
+		b.fallBack(a, first)
 		if err := b.bringBack(ctx, a, false); err != nil {
-			return err
+			return twice(first, err)
 		}
 	}
 	b.note("restored " + a.Name)
@@ -207,6 +212,14 @@ func (b *boot) bringBack(ctx context.Context, a *Application, onDemand bool) (er
 	}
 	a.Return, err = restore.Run(ctx, options)
 	return err
+}
+
+// twice is the error of two attempts. The first may have made the second impossible: page frames that it has bound are gone with its processes.
+func twice(first, second error) error {
+	if first.Error() == second.Error() {
+		return first
+	}
+	return fmt.Errorf("%w; and at the second attempt: %w", first, second)
 }
 
 // settle closes the update: images that were restored are deleted.

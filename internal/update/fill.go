@@ -13,7 +13,7 @@ import (
 
 // onDemand tells whether applications are to run before their memory is back. It is the shorter way from any disk: what they touch comes first.
 func (b *boot) onDemand() bool {
-	return !b.Eager && b.journal.Carrier != CarrierModule && canDemand()
+	return !b.Eager && !b.journal.Paranoid && b.journal.Carrier != CarrierModule && canDemand()
 }
 
 // canDemand tells whether this kernel can do that.

@@ -33,6 +33,8 @@ type Options struct {
 	Module    string  // path of kup's module for the next kernel, for CarrierModule
 	// KeepFallback copies memory to the disk as well as leaving it where it is, for the case that the next kernel cannot use it there.
 	KeepFallback bool
+	// Paranoid has every page compared with its copy while the applications are frozen, and with a hash from then before they run under the next kernel.
+	Paranoid bool
 	// Progress is told of steps and how far they are, in bytes. May be nil.
 	Progress func(step string, done, total int64)
 	// Log is told of each step of the switch, when it is reached. May be nil.
@@ -229,7 +231,7 @@ func (u *update) prepare() error {
 			return err
 		}
 		c.session, err = checkpoint.Prepare(u.tracer, checkpoint.Options{Root: c.PID, Dir: dir, Tool: u.Tool, Frames: u.pool(), InPlace: u.inPlace,
-			Fallback: u.inPlace != nil && u.KeepFallback, Progress: u.Progress})
+			Fallback: u.inPlace != nil && u.KeepFallback, Paranoid: u.Paranoid, Progress: u.Progress})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -273,7 +275,7 @@ func (u *update) load() error {
 
 // enter puts the applications and their images, which are begun already, into the journal: whoever finds it can clear up.
 func (u *update) enter() {
-	u.journal.Applications, u.journal.Carrier, u.journal.CarrierWhy = nil, u.carrier, u.why
+	u.journal.Applications, u.journal.Carrier, u.journal.CarrierWhy, u.journal.Paranoid = nil, u.carrier, u.why, u.Paranoid
 	for _, c := range u.carried {
 		u.journal.Applications = append(u.journal.Applications, Application{Name: c.Name, PID: c.PID, Image: c.image})
 	}
@@ -363,6 +365,11 @@ func (u *update) captureAll(ctx context.Context) error {
 		}
 		if err := c.session.Commit(); err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if u.Paranoid {
+			if err := c.session.Seal(); err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
 		}
 		u.journal.Applications[i].Capture = c.session.Report()
 	}

@@ -27,9 +27,11 @@ func TestReleasesAreOrderedByTheirNumbers(t *testing.T) {
 
 func TestFindKernelSaysWhatToDo(t *testing.T) {
 	t.Setenv("KUP_KERNELS", t.TempDir())
-	_, err := FindKernel("6.1")
-	if err == nil || !strings.Contains(err.Error(), "make setup") {
-		t.Errorf("FindKernel in an empty cache: %v; want the remedy named", err)
+	for line, remedy := range map[string]string{"6.1": "make setup", "6.1-generic": "setup.sh generic"} {
+		_, err := FindKernel(line)
+		if err == nil || !strings.Contains(err.Error(), remedy) {
+			t.Errorf("FindKernel(%q) in an empty cache: %v; want the remedy named", line, err)
+		}
 	}
 }
 

@@ -40,23 +40,32 @@ func FindKernels(cacheDir string) ([]Kernel, error) {
 	return found, nil
 }
 
-// FindKernel gives the newest kernel of a line ("6.1", "6.12") in the repository's cache, which `make setup` fills. The
-// environment variable KUP_KERNELS names another cache folder.
+// FindKernel gives the newest kernel of a line in the repository's cache: "6.1" or "6.12" for Debian's cloud flavour, which `make setup` fetches, "6.1-generic" or
+// "6.12-generic" for the generic one, which `scripts/setup.sh generic` does. The environment variable KUP_KERNELS names another cache folder.
 func FindKernel(line string) (Kernel, error) {
 	dir, err := cache("KUP_KERNELS", "kernels")
 	if err != nil {
 		return Kernel{}, err
+	}
+	version, remedy := line, "make setup"
+	if v, is := strings.CutSuffix(line, "-generic"); is {
+		version, remedy, dir = v, "scripts/setup.sh generic", filepath.Join(dir, "generic")
 	}
 	kernels, err := FindKernels(dir)
 	if err != nil {
 		return Kernel{}, err
 	}
 	for _, k := range slices.Backward(kernels) {
-		if strings.HasPrefix(k.Release, line+".") || strings.HasPrefix(k.Release, line+"-") {
+		if k.isOf(version) {
 			return k, nil
 		}
 	}
-	return Kernel{}, fmt.Errorf("%w: no Linux %s in %s; run `make setup` to fetch it", ErrNoKernel, line, dir)
+	return Kernel{}, fmt.Errorf("%w: no Linux %s in %s; run `%s` to fetch it", ErrNoKernel, version, dir, remedy)
+}
+
+// isOf tells whether a kernel is of a line, as "6.1".
+func (k Kernel) isOf(line string) bool {
+	return strings.HasPrefix(k.Release, line+".") || strings.HasPrefix(k.Release, line+"-")
 }
 
 // FindHeaders gives the folder to build modules for a kernel with: what `make setup` has unpacked, or the environment variable KUP_HEADERS names.

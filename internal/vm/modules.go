@@ -16,10 +16,10 @@ import (
 // agentModules are what the guest's agent needs.
 var agentModules = []string{"virtio_pci", "virtio_console"}
 
-// DefaultModules are the modules, where they are not built in, that a guest needs for disk and network (virtio), and kup
-// for its drop rule (nf_tables) and for what it asks about sockets (sock_diag(7)).
+// DefaultModules are the modules, where they are not built in, that a guest needs for disk (with the checksum that ext4 asks for by another name) and network
+// (virtio), and kup for its drop rule (nf_tables) and for what it asks about sockets (sock_diag(7)).
 var DefaultModules = []string{
-	"virtio_blk", "virtio_net",
+	"virtio_blk", "crc32c_generic", "ext4", "virtio_net",
 	"nfnetlink", "nf_tables",
 	"inet_diag", "tcp_diag", "udp_diag", "unix_diag", "netlink_diag",
 }

@@ -1,4 +1,4 @@
-// Locked memory: mlock, and mlock2 with MLOCK_ONFAULT.
+// Locked memory: mlock, mlock2 with MLOCK_ONFAULT, and MAP_LOCKED.
 #include "../check.h"
 
 enum { SIZE = 16 * PAGE };
@@ -12,21 +12,36 @@ static long locked_kb(void) {
     return kb;
 }
 
+// shows_on_fault tells whether the kernel says of a mapping that it is locked on fault.
+static bool shows_on_fault(void) {
+    uint8_t *p = map_anon(PAGE, PROT_READ, MAP_PRIVATE);
+    SYS(mlock2(p, PAGE, MLOCK_ONFAULT));
+    bool shows = vm_flag(p, "lf");
+    SYS(munmap(p, PAGE));
+    return shows;
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv);
     uint8_t *p = map_anon(4 * SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
     uint8_t *now = p, *onfault = p + 2 * SIZE;
     SYS(mlock(now, SIZE));
     SYS(mlock2(onfault, SIZE, MLOCK_ONFAULT));
+    uint8_t *apart = map_anon(3 * SIZE, PROT_NONE, MAP_PRIVATE); // from other locked memory
+    uint8_t *born = SYS(mmap(apart + SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_LOCKED, -1, 0));
     fill(now, SIZE, 1);
+    fill(born, SIZE / 2, 3);
     fill(onfault, PAGE, 2);
     long before = locked_kb();
     ready();
     while (!finishing()) {
         verify("locked memory", now, SIZE, 1);
         verify("memory locked on fault", onfault, PAGE, 2);
+        verify("memory mapped with MAP_LOCKED", born, SIZE / 2, 3);
+        verify_zero("the rest of it", born + SIZE / 2, SIZE / 2);
+        CHECK(vm_flag(born, "lo") && !vm_flag(born, "lf"), "memory mapped with MAP_LOCKED, expected flag lo without lf");
         CHECK(vm_flag(now, "lo") && !vm_flag(now, "lf"), "locked memory, expected flag lo without lf");
-        CHECK(vm_flag(onfault, "lo") && vm_flag(onfault, "lf"), "memory locked on fault, expected flags lo and lf");
+        CHECK(vm_flag(onfault, "lo") && vm_flag(onfault, "lf") == shows_on_fault(), "memory locked on fault, expected flags lo and, if the kernel has it, lf");
         CHECK(!vm_flag(p + SIZE, "lo"), "ordinary memory has become locked");
         unsigned char present[16];
         SYS(mincore(onfault, SIZE, present));
