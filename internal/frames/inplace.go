@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 // ErrMoved says that the kernel has moved page frames that were to stay where they are.
@@ -73,28 +75,46 @@ func (p *InPlace) take(ctx context.Context, dir string, pids []int) (err error) 
 	return err
 }
 
-// movable is how much memory of the processes will have to be copied, bytes.
+// movable is how much memory of the processes will have to be copied, bytes. Those that end meanwhile have none.
 func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
-	var all []Process
+	var seen pageSet
 	for _, pid := range pids {
-		private, err := PrivateMappings(pid)
+		all, err := residents(pid)
+		if procfs.Gone(err) || errors.Is(err, io.EOF) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
-		all = append(all, Process{pid, private})
-	}
-	v, err := Scan(all)
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range v.Memory() {
-		bytes += r.Size() - p.kept.Within(r).Size()
-	}
-	for _, s := range v.Shared { // one of them can keep it, the others get copies
-		bytes += s.Count * kernel.PageSize * uint64(len(s.Places)-1)
+		for _, r := range all {
+			stays := uint64(0)
+			for _, fresh := range seen.claim(nil, r) { // one of several can keep a frame, the others get copies
+				stays += p.kept.Within(fresh.memory()).Size()
+			}
+			bytes += r.memory().Size() - stays
+		}
 	}
 	shared, err := kexec.SharedMemory()
 	return bytes + shared, err
+}
+
+// residents are the page frames of a process's private memory. It need not be frozen.
+func residents(pid int) ([]Run, error) {
+	private, err := PrivateMappings(pid)
+	if err != nil {
+		return nil, err
+	}
+	v, err := Scan([]Process{{pid, private}})
+	if err != nil {
+		return nil, err
+	}
+	all := v.Processes[0].Runs
+	for _, s := range v.Shared {
+		for _, place := range s.Places {
+			all = append(all, Run{Addr: place.Addr, Frame: s.Frame, Count: s.Count, Kind: s.Kind})
+		}
+	}
+	return all, nil
 }
 
 // Kept is the memory that the next kernel must reserve.
