@@ -61,6 +61,21 @@ func (m pieces) within(e image.Extent) pieces {
 // stretch is pieces in one region: all that is missing between the first and the last of them.
 type stretch []piece
 
+// cut splits off the first so many pieces of a stretch, or size bytes of them if that is less.
+func (s stretch) cut(pieces int, size uint64) (head, rest stretch) {
+	n := 0
+	for ; n < min(pieces, len(s)) && s[n].size() <= size; n++ {
+		size -= s[n].size()
+	}
+	if n == min(pieces, len(s)) || size == 0 {
+		return s[:n], s[n:]
+	}
+	middle := s[n].Start + size
+	head = append(s[:n:n], s[n].within(image.Extent{Start: s[n].Start, End: middle}))
+	rest = append(stretch{s[n].within(image.Extent{Start: middle, End: s[n].End})}, s[n+1:]...)
+	return head, rest
+}
+
 // appendStretches adds what is missing of e to a list, until the list has atOnce stretches.
 func (m pieces) appendStretches(list []stretch, e image.Extent) []stretch {
 	first, last := m.find(e)
