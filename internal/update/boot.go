@@ -72,6 +72,9 @@ type boot struct {
 	BootOptions
 	journal *Journal
 	done    Booted
+
+	places      []image.Extent // the physical memory that images are in
+	placesKnown bool           // these are all
 }
 
 func (b *boot) note(what string) {
@@ -109,33 +112,46 @@ func (b *boot) restoreAll(ctx context.Context) error {
 			continue
 		}
 		if err := b.restore(ctx, a, b.onDemand()); err != nil {
-			a.Error = err.Error()
-			failed = append(failed, fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, err, a.Image, a.Name))
-			b.note("failed to restore " + a.Name)
+			failed = append(failed, b.notRestored(a, err))
 			continue
 		}
 		a.Restored, a.Error = true, ""
 		b.done.Restored = append(b.done.Restored, a.Name)
 	}
-	failed = append(failed, b.journal.record(Restoring), b.awaitMemory(ctx))
+	failed = append(failed, b.journal.record(Restoring), b.freeSpare(), b.awaitMemory(ctx))
 	b.done.Applications = b.journal.Applications
 	return errors.Join(append(failed, b.settle())...)
+}
+
+// notRestored notes that an application could not be restored, and why.
+func (b *boot) notRestored(a *Application, why error) error {
+	a.Error = why.Error()
+	b.note("failed to restore " + a.Name)
+	if errors.Is(why, frames.ErrBound) {
+		return b.lose(a, why)
+	}
+	return fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, why, a.Image, a.Name)
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
 // connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten.
 func (b *boot) silence() error {
 	var failed []error
+	b.placesKnown = true
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if a.over() {
+			b.placesKnown = b.placesKnown && a.Lost // what was restored by a boot before may not have all of its memory yet
 			continue
 		}
 		img, err := image.Open(a.Image)
 		if err != nil {
+			b.placesKnown = false
 			continue // the restore says so
 		}
-		if err := frames.CheckKept(img.State.Physical()); errors.Is(err, frames.ErrGone) {
+		places := img.State.Physical()
+		b.places = append(b.places, places...)
+		if err := frames.CheckKept(places); errors.Is(err, frames.ErrGone) {
 			failed = append(failed, b.forgetLost(a, err))
 			continue
 		} else if err != nil {
@@ -176,11 +192,15 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand && b.journal.Carrier != CarrierFrames, Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, OnDemand: onDemand, Progress: b.Progress}
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
+		first := err
 		options.OnDemand = false
-		if a.Return, err = restore.Run(ctx, options); err != nil {
+		if a.Return, err = restore.Run(ctx, options); errors.Is(err, frames.ErrBound) {
+			return fmt.Errorf("%w; what it had got of its memory by then is lost: %w", first, err)
+		}
+		if err != nil {
 			return err
 		}
 	}

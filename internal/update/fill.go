@@ -15,7 +15,7 @@ func (b *boot) onDemand() bool {
 }
 
 // awaitMemory waits until the memory of all applications that run is back. One that has lost its page server was ended by that: it is restored again
-// with all of its memory.
+// with all of its memory, or if that is lost, too, started afresh.
 func (b *boot) awaitMemory(ctx context.Context) error {
 	var failed []error
 	for i := range b.journal.Applications {
@@ -23,7 +23,17 @@ func (b *boot) awaitMemory(ctx context.Context) error {
 		if !a.Restored || a.Return == nil || a.Return.Pages == nil {
 			continue
 		}
-		if err := b.await(ctx, a); err != nil {
+		lost, err := b.await(ctx, a)
+		switch {
+		case err == nil && lost == nil:
+			b.note("filled " + a.Name)
+		case err == nil && lost.InPlace:
+			failed = append(failed, b.lose(a, errors.New(lost.Failed)))
+		case err == nil:
+			b.note("again " + a.Name + ": " + lost.Failed)
+			err = b.restore(ctx, a, false)
+		}
+		if err != nil {
 			a.Restored, a.Error = false, err.Error()
 			failed = append(failed, fmt.Errorf("%s did not get its memory back: %w; its image %s is kept", a.Name, err, a.Image))
 			b.note("failed to fill " + a.Name)
@@ -32,24 +42,19 @@ func (b *boot) awaitMemory(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-func (b *boot) await(ctx context.Context, a *Application) error {
-	var lost *pageserver.Filling
+// await returns the page server that has failed to fill an application, nil if it has all of its memory.
+func (b *boot) await(ctx context.Context, a *Application) (lost *pageserver.Filling, err error) {
 	for _, root := range a.Return.Roots {
 		if err := pageserver.Wait(ctx, root, b.Progress); err != nil {
-			return err
+			return nil, err
 		}
 		f, err := pageserver.Failed(root)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if f != nil {
 			lost = f
 		}
 	}
-	if lost == nil {
-		b.note("filled " + a.Name)
-		return nil
-	}
-	b.note("again " + a.Name + ": " + lost.Failed)
-	return b.restore(ctx, a, false)
+	return lost, nil
 }

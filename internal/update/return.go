@@ -8,6 +8,8 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/pageserver"
 )
 
 // over tells whether nothing is left to do for an application.
@@ -30,6 +32,25 @@ func (b *boot) forgetLost(a *Application, why error) error {
 	return errors.Join(l.Lost(former), removeImage(a.Image))
 }
 
+// lose gives up an application some of whose page frames have become its own and ended with it, and its image.
+func (b *boot) lose(a *Application, why error) error {
+	a.Restored = false
+	return errors.Join(fmt.Errorf("%s has lost its memory, and is started afresh: %w", a.Name, why), unlockNetwork(a.Image), b.forgetLost(a, why))
+}
+
+// unlockNetwork ends the silence that was kept for the restore of an image.
+func unlockNetwork(dir string) error {
+	img, err := image.Open(dir)
+	if err != nil || img.State.NetLock == "" {
+		return err
+	}
+	exists, err := netlock.Exists(img.State.NetLock)
+	if err != nil || !exists {
+		return err
+	}
+	return netlock.Unlock(img.State.NetLock)
+}
+
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
 func (b *boot) giveBack(ctx context.Context) error {
 	needed, err := b.framesNeeded()
@@ -37,7 +58,7 @@ func (b *boot) giveBack(ctx context.Context) error {
 		return err
 	}
 	if needed != "" {
-		return fmt.Errorf("memory stays reserved, because the image %s is in it", needed)
+		return fmt.Errorf("memory stays reserved: %s", needed)
 	}
 	if err := b.unreserve(); err != nil {
 		return fmt.Errorf("memory stays reserved: %w", err)
@@ -59,7 +80,7 @@ func holdsFrames(img *image.Image) bool {
 	return len(places) > 0 && frames.CheckKept(places) == nil
 }
 
-// framesNeeded returns an image whose contents are in memory that is kept, "" if there is none.
+// framesNeeded says what needs memory that is kept, "" if nothing does.
 func (b *boot) framesNeeded() (string, error) {
 	records, err := b.Store.List()
 	if err != nil {
@@ -70,8 +91,11 @@ func (b *boot) framesNeeded() (string, error) {
 			continue
 		}
 		if img, err := image.Open(r.Image); err == nil && holdsFrames(img) {
-			return r.Image, nil
+			return fmt.Sprintf("the image %s is in it", r.Image), nil
 		}
+	}
+	if f, err := pageserver.Binding(); err != nil || f != nil {
+		return fmt.Sprintf("an application is %v", f), err
 	}
 	return "", nil
 }
