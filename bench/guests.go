@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kup-project/kup/internal/checkpoint"
 	"github.com/kup-project/kup/internal/demo/load"
+	"github.com/kup-project/kup/internal/kmod"
 	"github.com/kup-project/kup/internal/report"
 	"github.com/kup-project/kup/internal/restore"
 	"github.com/kup-project/kup/internal/vm"
@@ -20,7 +22,6 @@ import (
 const (
 	fromLine, toLine = "6.1", "6.12"
 
-	itemBytes   = 4096
 	connections = 20
 	// think is how long a client waits between two requests, on average. The guest is emulated: without it, requests would be all that it does.
 	think = 80 * time.Millisecond
@@ -29,9 +30,10 @@ const (
 	// answerTime is the longest that a connection may take after the jump until it gets an answer.
 	answerTime = 3 * time.Minute
 
-	guestMemoryMB = 1024
-	// spareMB is what memcached may use beyond its items.
-	spareMB = 64
+	// spareMB is what memcached may use beyond its items, and spareShare so much of them.
+	spareMB, spareShare = 64, 8
+	// diskRoom is what the disk must have for memory, times that.
+	diskRoom = 2
 )
 
 // Update is what was found out about one scenario. Times before and after the jump are on the host's clock.
@@ -41,8 +43,9 @@ type Update struct {
 	From      string  `json:"from"` // release of the old kernel
 	To        string  `json:"to"`
 	Megabytes int     `json:"megabytes"` // of items
-	Sets      int     `json:"sets"`      // percent of requests
-	Rate      float64 `json:"rate"`      // answers per second before the update
+	Guest     int     `json:"guest_megabytes"`
+	Sets      int     `json:"sets"` // percent of requests
+	Rate      float64 `json:"rate"` // answers per second before the update
 	Written   float64 `json:"written_bytes_per_s"`
 
 	Runs     []report.Duration `json:"runs_ms"`     // the downtimes of all runs; the rest is of the run with their median
@@ -114,18 +117,23 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
+	module, err := b.module(ctx)
+	if err != nil {
+		return nil, err
+	}
 	g, err := trial.Start(ctx, trial.Config{
-		Dir: dir, Lines: []string{fromLine, toLine}, Programs: []string{trial.Memcached}, MemoryMB: guestMemoryMB, Net: network,
+		Dir: dir, Lines: []string{fromLine, toLine}, Programs: []string{trial.Memcached}, Files: map[string]string{guestModule: module},
+		MemoryMB: s.guest, DiskMB: usualGuestMB + diskRoom*s.megabytes, Net: network,
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
 	l := &load.Load{
-		Protocol: load.Memcached, Items: s.megabytes << 20 / itemBytes, ItemBytes: itemBytes, Think: think, Sets: s.sets,
+		Protocol: load.Memcached, Items: s.megabytes << 20 / s.itemBytes, ItemBytes: s.itemBytes, Think: think, Sets: s.sets,
 	}
 	defer l.Close()
-	if err := g.StartMemcached(ctx, s.megabytes+spareMB, connections, l); err != nil {
+	if err := g.StartMemcached(ctx, s.megabytes+spareMB+s.megabytes/spareShare, connections, l); err != nil {
 		return nil, err
 	}
 	if err := l.Fill(); err != nil {
@@ -146,12 +154,31 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 	if err := l.Stop(); err != nil {
 		return nil, err
 	}
-	u = &Update{Variant: s.name, Carrier: s.carrier, To: t.Release, Megabytes: s.megabytes, Sets: s.sets}
+	u = &Update{Variant: s.name, Carrier: s.carrier, To: t.Release, Megabytes: s.megabytes, Guest: s.guest, Sets: s.sets}
 	if err := u.journal(ctx, g); err != nil {
 		return nil, err
 	}
 	u.clients(t, l, began)
+	u.Written = u.Rate * float64(u.Sets) / 100 * float64(s.itemBytes)
 	return u, l.Check()
+}
+
+// module builds kup's module for the next kernel, once.
+func (b *bench) module(ctx context.Context) (path string, err error) {
+	path = filepath.Join(b.dir, "kup-frames.ko")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	k, err := vm.FindKernel(toLine)
+	if err != nil {
+		return "", err
+	}
+	headers, err := vm.FindHeaders(k)
+	if err != nil {
+		return "", err
+	}
+	_, err = kmod.Build(ctx, kmod.Options{Release: k.Release, Image: k.Image, Headers: headers, Out: path})
+	return path, err
 }
 
 // journal takes what kup has noted.
@@ -178,7 +205,6 @@ func (u *Update) clients(t *trial.Timeline, l *load.Load, began time.Time) {
 	next, _ := slices.BinarySearchFunc(replies, first, time.Time.Compare)
 	u.Downtime = since(replies[next-1], first)
 	u.Rate = l.Rate(began, t.Asked)
-	u.Written = u.Rate * float64(u.Sets) / 100 * itemBytes
 	u.Frozen, u.Kernel, u.Init, u.Restore = since(freeze, jump), since(jump, booted), since(booted, boot), since(boot, first)
 	u.All = since(freeze, all)
 	if filled := t.At("filled " + trial.Cache); filled.After(first) {
@@ -195,10 +221,20 @@ func (u *Update) clients(t *trial.Timeline, l *load.Load, began time.Time) {
 	u.Curve = newCurve(replies, freeze)
 }
 
+// ours is what of the downtime is not the new kernel's own boot, from the jump to its first user space.
+func (u *Update) ours() report.Duration { return u.Downtime - u.Kernel }
+
+func percent(part, of report.Duration) float64 { return 100 * float64(part) / float64(of) }
+
+// degraded is how long the memory was not all there when the application ran already.
+func (u *Update) degraded() report.Duration {
+	return max(0, u.Filled-u.Frozen-u.Kernel-u.Init-u.Restore)
+}
+
 // lines is an update's figures for whoever watches the run.
 func (u *Update) lines() string {
-	text := fmt.Sprintf("  down for %v: frozen %v, kernel %v, init %v, restore %v; all answered after %v\n",
-		u.Downtime, u.Frozen, u.Kernel, u.Init, u.Restore, u.All)
+	text := fmt.Sprintf("  down for %v: frozen %v, kernel %v, init %v, restore %v (%.0f %% ours); all answered after %v, memory back %v after the first answer\n",
+		u.Downtime, u.Frozen, u.Kernel, u.Init, u.Restore, percent(u.ours(), u.Downtime), u.All, u.degraded())
 	if u.Precopy != 0 {
 		text += fmt.Sprintf("  pre-copy %v, with %.0f answers per second instead of %.0f\n", u.Precopy, u.Slowed, u.Rate)
 	}

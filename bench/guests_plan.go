@@ -16,12 +16,17 @@ var (
 	incremental = variant{"incremental", "disk", nil, []string{"--eager"}}
 	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, nil}
 	foam        = variant{"FOAM", "disk", nil, nil}
+	ppp         = variant{"PPP", "frames", []string{"--module", guestModule}, nil}
 
 	variants = []variant{
 		basic, incremental, onDemand, foam,
 		basic.inRAM(), incremental.inRAM(), onDemand.inRAM(), foam.inRAM(),
+		ppp,
 	}
 )
+
+// guestModule is where the guest has kup's module for the next kernel.
+const guestModule = "/usr/lib/kup-bench/kup-frames.ko"
 
 // inRAM is the same way with the other carrier.
 func (v variant) inRAM() variant {
@@ -34,31 +39,51 @@ type scenario struct {
 	variant
 	megabytes int // of items in memcached
 	sets      int // percent of the clients' requests that write an item
+	guest     int // MB of memory of the machine
+	itemBytes int
 }
 
 func (s scenario) String() string {
-	return fmt.Sprintf("update %s %s %d MB %d%% sets", s.name, s.carrier, s.megabytes, s.sets)
+	return fmt.Sprintf("update %s %s %d MB %d%% sets, guest of %d MB", s.name, s.carrier, s.megabytes, s.sets, s.guest)
 }
 
 const (
 	usualSets        = 10  // percent, where sizes are compared
 	smallMegabytes   = 32  // where downtimes are compared by size, with the largest
 	usualMegabytes   = 64  // where rates of writing are compared
-	largestMegabytes = 128 // what an emulated machine carries in reasonable time: where variants are compared
+	largestMegabytes = 128 // what an emulated machine copies in reasonable time: where variants are compared
+
+	usualGuestMB   = 1024
+	usualItemBytes = 4096
+
+	// Where carriers are compared by size, the machine and its memory are larger, and so are the items: it takes the clients long to fill it.
+	largeGuestMB   = 3072
+	largeItemBytes = 32 << 10
 )
 
+// sizes are how much memory carriers are compared with in the large machine, MB.
+var sizes = []int{256, 1024}
+
 // scenarios are all variants with the most memory, the first and the last of them with little, and the whole technique by how much the clients write: without pre-copy,
-// all is copied anyway.
+// all is copied anyway. Then the best of each carrier by size.
 func scenarios() []scenario {
 	var all []scenario
-	for _, v := range variants {
-		all = append(all, scenario{v, largestMegabytes, usualSets})
+	usual := func(v variant, megabytes, sets int) {
+		all = append(all, scenario{v, megabytes, sets, usualGuestMB, usualItemBytes})
 	}
-	for _, v := range []variant{basic, foam, basic.inRAM(), foam.inRAM()} {
-		all = append(all, scenario{v, smallMegabytes, usualSets})
+	for _, v := range variants {
+		usual(v, largestMegabytes, usualSets)
+	}
+	for _, v := range []variant{basic, foam, basic.inRAM(), foam.inRAM(), ppp} {
+		usual(v, smallMegabytes, usualSets)
 	}
 	for _, sets := range []int{usualSets, 50, 90} {
-		all = append(all, scenario{foam, usualMegabytes, sets})
+		usual(foam, usualMegabytes, sets)
+	}
+	for _, v := range []variant{foam, foam.inRAM(), ppp} {
+		for _, megabytes := range sizes {
+			all = append(all, scenario{v, megabytes, usualSets, largeGuestMB, largeItemBytes})
+		}
 	}
 	return all
 }

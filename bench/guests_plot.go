@@ -19,7 +19,7 @@ const (
 // plot draws everything for which there are enough figures.
 func (r *UpdateResults) plot(out string) error {
 	r.drawn = nil
-	for _, draw := range []func(string) error{r.plotThroughput, r.plotDowntime, r.plotWrites, r.plotParts, r.plotFrozen} {
+	for _, draw := range []func(string) error{r.plotThroughput, r.plotDowntime, r.plotSizes, r.plotWrites, r.plotParts, r.plotFrozen} {
 		if err := draw(out); err != nil {
 			return err
 		}
@@ -33,15 +33,11 @@ func (r *UpdateResults) save(p *plot.Plot, out, name string) error {
 	return save(p, out, name)
 }
 
-// compared are the updates with the most memory, in which variants are compared.
+// compared are the updates in which variants are compared.
 func (r *UpdateResults) compared() []Update {
-	largest := 0
-	for _, u := range r.Updates {
-		largest = max(largest, u.Megabytes)
-	}
 	var all []Update
 	for _, u := range r.Updates {
-		if u.Megabytes == largest && u.Sets == usualSets {
+		if u.Megabytes == largestMegabytes && u.Guest == usualGuestMB && u.Sets == usualSets {
 			all = append(all, u)
 		}
 	}
@@ -82,13 +78,22 @@ func (r *UpdateResults) plotThroughput(out string) error {
 	return r.save(p, out, "update-throughput")
 }
 
-// plotDowntime draws the downtime by the size of the memory.
+// plotDowntime draws the downtime by the size of the memory, in the usual guest.
 func (r *UpdateResults) plotDowntime(out string) error {
+	return r.plotBySize(out, "update-downtime", "Downtime by size of memory", usualGuestMB)
+}
+
+// plotSizes draws the same for much memory.
+func (r *UpdateResults) plotSizes(out string) error {
+	return r.plotBySize(out, "update-sizes", fmt.Sprintf("Downtime by size of memory, of a machine with %d MB", largeGuestMB), largeGuestMB)
+}
+
+func (r *UpdateResults) plotBySize(out, file, title string, guest int) error {
 	var lines []series
 	for _, v := range variants {
 		s := series{name: v.name + ", " + v.carrier}
 		for _, u := range r.Updates {
-			if u.Variant == v.name && u.Carrier == v.carrier && u.Sets == usualSets {
+			if u.Variant == v.name && u.Carrier == v.carrier && u.Sets == usualSets && u.Guest == guest {
 				s.points = append(s.points, plotter.XY{X: float64(u.Megabytes), Y: seconds(u.Downtime)})
 			}
 		}
@@ -99,7 +104,7 @@ func (r *UpdateResults) plotDowntime(out string) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	p := newPlot("Downtime by size of memory", r)
+	p := newPlot(title, r)
 	p.X.Label.Text = "items in memcached (MB)"
 	p.Y.Label.Text = "seconds without an answer"
 	p.Legend.Left = true
@@ -107,7 +112,7 @@ func (r *UpdateResults) plotDowntime(out string) error {
 		return err
 	}
 	p.Y.Min = 0
-	return r.save(p, out, "update-downtime")
+	return r.save(p, out, file)
 }
 
 // plotWrites draws downtime and its first part by how much the clients write.

@@ -58,7 +58,11 @@ func (u *Update) frozenSteps() report.Steps {
 }
 
 func (u *Update) name() string {
-	return fmt.Sprintf("%s, %s, %d MB, %d %%", u.Variant, u.Carrier, u.Megabytes, u.Sets)
+	name := fmt.Sprintf("%s, %s, %d MB, %d %%", u.Variant, u.Carrier, u.Megabytes, u.Sets)
+	if u.Guest != usualGuestMB {
+		name += fmt.Sprintf(", of %d MB", u.Guest)
+	}
+	return name
 }
 
 // tables are for people.
@@ -95,13 +99,16 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 	fmt.Fprintf(b, "%s. `go run ./bench -part plots` draws and writes this again from [%s](%s).\n\n", how, updateFile, updateFile)
 	fmt.Fprintf(b, "**All times are those of an emulated machine** (QEMU TCG, without hardware virtualisation; 2 processors, emulated by one thread, %d MB) on Linux %s, "+
 		"%d processors (%s). A real machine is many times as fast: compare the rows with one another. %d connections, items of %d bytes, %v between "+
-		"two requests of a connection.\n\n", guestMemoryMB, r.Kernel, r.Processors, r.Processor, connections, itemBytes, think)
+		"two requests of a connection.\n\n", usualGuestMB, r.Kernel, r.Processors, r.Processor, connections, usualItemBytes, think)
 	b.WriteString("| | pre-copy | restore |\n|---|---|---|\n")
 	for _, v := range variants {
-		if v.carrier != basic.carrier {
+		if v.carrier == basic.inRAM().carrier {
 			continue // the same with another one
 		}
 		precopy, restore := "yes", "on demand"
+		if v.carrier == ppp.carrier {
+			precopy, restore = "nothing is copied", "page frames are bound on demand"
+		}
 		if slices.Contains(v.update, "--no-precopy") {
 			precopy = "no"
 		}
@@ -114,18 +121,21 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 }
 
 func (r *UpdateResults) tableOfParts(b *strings.Builder) {
-	b.WriteString("\n## Downtime\n\nFrom the last answer to the first one after it, in seconds, and its parts: frozen, the new kernel's own boot, its init (modules, disk), and from the " +
-		"start of `kup boot` to the first answer. All answered and memory back count from the freeze.\n\n" +
-		"| variant, carrier, memory, sets | answers/s | downtime | frozen | kernel | init | restore | all answered | memory back |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(b, "\n## Downtime\n\nFrom the last answer to the first one after it, in seconds, and its parts: frozen, the new kernel's own boot, its init (modules, disk), and from the "+
+		"start of `kup boot` to the first answer. Ours is all of it but the kernel's boot. All answered counts from the freeze; memory back from the first answer: until then some of it may be missing. "+
+		"The rows of a machine with %d MB are for %d connections with items of %d bytes.\n\n"+
+		"| variant, carrier, memory, sets | answers/s | downtime | frozen | kernel | init | restore | ours | all answered | memory back |\n|---|---|---|---|---|---|---|---|---|---|\n",
+		largeGuestMB, connections, largeItemBytes)
 	for _, u := range r.Updates {
 		filled := "at once"
 		if u.Filled != 0 {
-			filled = fmt.Sprintf("%.2f", seconds(u.Filled))
+			filled = fmt.Sprintf("+%.2f", seconds(u.degraded()))
 		}
-		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
-			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), seconds(u.All), filled)
+		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.0f %% | %.2f | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
+			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), percent(u.ours(), u.Downtime), seconds(u.All), filled)
 	}
 	r.picture(b, "update-downtime")
+	r.picture(b, "update-sizes")
 	r.picture(b, "update-parts")
 	r.picture(b, "update-writes")
 }

@@ -20,7 +20,8 @@ loopback interface is up, but no other network interface.
 After "kup update" it restores the applications. Before it lets PROGRAM bring the network up, it installs packet filter
 rules (nf_tables) that keep the kernel from telling the applications' clients that nobody is there; each
 application's rules go when it runs again. It runs before its memory is back, if the kernel can do that: what it touches is
-brought in first. The command ends when all memory is there; if that fails for an application, it is restored again, with all of it.
+brought in first. The command ends when all memory is there; if that fails for an application, it is restored again, with all of it. Only where
+memory has stayed in its page frames ("kup update --carrier frames") what it had got of it is lost then, and it is started afresh.
 
 After any other start it lets PROGRAM bring the network up and starts the applications afresh that ran when the
 machine went down.

@@ -6,9 +6,9 @@ func (r *Record) CrashedWithMachine() (bool, error) {
 	return r.State == Running && r.Boot != boot, err
 }
 
-// Lost notes that the image of an update is of no use: the application ended with the machine. Former is its last checkpoint before that, "" if none.
+// Lost notes that the image of an update is of no use: the application ended with the machine, or its memory. Former is its last checkpoint before that, "" if none.
 func (l *Locked) Lost(former string) error {
-	l.Image = former
+	l.Image, l.Boot = former, "" // it may have run for a while under this kernel
 	l.set(Running)
 	return l.Save()
 }

@@ -152,13 +152,20 @@ func (f *File) Reserve(ext image.Extent) error {
 	return err
 }
 
-// ReadAt fills p with the contents from addr on, all in one window. Holes are zeros.
+// ReadAt fills p with the contents from addr on, all in windows. Holes are zeros.
 func (f *File) ReadAt(p []byte, addr uint64) error {
-	w, ok := f.layout.Window(addr)
-	if !ok || addr+uint64(len(p)) > w.End {
-		return fmt.Errorf("FOAM file %s: addresses %#x-%#x: %w", f.layout.Name, addr, addr+uint64(len(p)), ErrOutside)
+	for len(p) > 0 {
+		w, ok := f.layout.Window(addr)
+		if !ok {
+			return fmt.Errorf("FOAM file %s: addresses %#x-%#x: %w", f.layout.Name, addr, addr+uint64(len(p)), ErrOutside)
+		}
+		part := min(uint64(len(p)), w.End-addr)
+		if err := f.store.readAt(p[:part], int64(w.Offset+(addr-w.Start))); err != nil {
+			return err
+		}
+		p, addr = p[part:], addr+part
 	}
-	return f.store.readAt(p, int64(w.Offset+(addr-w.Start)))
+	return nil
 }
 
 // Release lets go of the page frames below a physical address, which nobody may read any more.

@@ -106,6 +106,29 @@ func (s *frameStore) mapped(offset int64, size uint64) ([]byte, error) {
 	return s.taken[start].Mem[uint64(offset)-start:][:size:size], nil
 }
 
+// Binder binds the page frames of a FOAM into processes, see AppendBindings. It is nil if the contents can only be copied.
+func (f *File) Binder() *frames.Binder {
+	s, is := f.store.(*frameStore)
+	if !is || s.memory == nil {
+		return nil
+	}
+	return s.memory.Binder()
+}
+
+// AppendBindings adds to a list the page frames of the contents from address from on, size bytes, to be bound at another address. What lies in no window is left out.
+func (f *File) AppendBindings(list []frames.Binding, at, from, size uint64) []frames.Binding {
+	for end := from + size; from < end; {
+		w, ok := f.layout.Window(from)
+		if !ok {
+			return list
+		}
+		part := min(end, w.End) - from
+		list = append(list, frames.Binding{Address: at, Start: w.Offset + (from - w.Start), Length: part})
+		at, from = at+part, from+part
+	}
+	return list
+}
+
 func (s *frameStore) readAt(p []byte, offset int64) error {
 	mem, err := s.mapped(offset, uint64(len(p)))
 	copy(p, mem)

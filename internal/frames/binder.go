@@ -15,6 +15,9 @@ const binderDevice = "/dev/kup-frames"
 // ErrNoModule says that the running kernel cannot bind page frames.
 var ErrNoModule = errors.New("kup's kernel module is not loaded")
 
+// ErrBound says that page frames have become a process's, or have been freed, so that what the kernel before has left in them is not to be had any more.
+var ErrBound = errors.New("the page frames have been bound or freed before")
+
 // Binding is a run of page frames that follow each other, and where they are to appear. Bytes, whole pages of 4096.
 type Binding = kernel.FramesRun
 
@@ -63,6 +66,11 @@ func (e *BindError) Error() string {
 
 func (e *BindError) Unwrap() error { return e.Err }
 
+// Is makes it ErrBound if the frame is.
+func (e *BindError) Is(target error) bool {
+	return target == ErrBound && errors.Is(e.Err, kernel.EBUSY)
+}
+
 // Bind binds frames into the process of a pidfd, where it has private anonymous mappings and no pages yet. The error, for the first page that could not be
 // bound, is a *BindError.
 func (b *Binder) Bind(pidfd int, bindings []Binding) (pages uint64, err error) {
@@ -84,9 +92,13 @@ func (b *Binder) bind(how kernel.FramesBind, bindings []Binding) (pages uint64, 
 	return pages, &BindError{Address: at.Address + offset, Frame: at.Start + offset, Binding: int(how.Run), Offset: offset, Err: err}
 }
 
-// ReadAt reads at a physical address what the kernel before has left there. Frames that have been bound or freed give EBUSY.
+// ReadAt reads at a physical address what the kernel before has left there. Frames that have been bound or freed give ErrBound.
 func (b *Binder) ReadAt(p []byte, address int64) (n int, err error) {
-	return b.device.ReadAt(p, address)
+	n, err = b.device.ReadAt(p, address)
+	if errors.Is(err, kernel.EBUSY) {
+		err = fmt.Errorf("%w: %w", ErrBound, err)
+	}
+	return n, err
 }
 
 // Free hands the frames in rs that are not bound to the page allocator. What they hold is lost.

@@ -64,6 +64,9 @@ func OpenMemory() (*Memory, error) {
 	return m, err
 }
 
+// Binder binds what is shown, until Close; nil if it can only be copied.
+func (m *Memory) Binder() *Binder { return m.binder }
+
 // At returns size bytes at a physical address, which do not cross a multiple of Size, until Close.
 func (m *Memory) At(addr, size uint64) ([]byte, error) {
 	if m.binder != nil {

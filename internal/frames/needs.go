@@ -1,7 +1,9 @@
 package frames
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/kup-project/kup/internal/kernel"
@@ -22,7 +24,7 @@ func nextNeeds(pids []int) (bytes uint64, err error) {
 	bytes = bootNeeds + total/kernel.PageSize*structPage
 	for _, pid := range pids {
 		status, err := procfs.ReadStatus(pid)
-		if err != nil {
+		if err != nil && !procfs.Gone(err) {
 			return 0, err
 		}
 		bytes += status.VMPTE
@@ -33,35 +35,66 @@ func nextNeeds(pids []int) (bytes uint64, err error) {
 
 // movable is how much memory will have to be copied in the running kernel, bytes, for processes that run.
 func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
-	v, copied, err := toBeCopied(pids)
+	memory, copied, err := toBeCopied(pids)
 	if err != nil {
 		return 0, err
 	}
-	for _, r := range v.Memory() {
-		bytes += r.Size() - p.kept.Within(r).Size()
+	for _, r := range memory {
+		bytes += r.memory().Size() - p.kept.Within(r.memory()).Size()
 	}
 	return bytes + copied, nil
 }
 
 // toBeCopied looks where the memory of running processes is, and how much the next kernel gets as a copy wherever that is, bytes, shared memory of the machine included.
-func toBeCopied(pids []int) (v *Inventory, bytes uint64, err error) {
-	var all []Process
+// Processes that end meanwhile have none.
+func toBeCopied(pids []int) (memory []Run, bytes uint64, err error) {
+	var all tally
 	for _, pid := range pids {
 		private, err := PrivateMappings(pid)
+		var v *Inventory
+		if err == nil {
+			v, err = Scan([]Process{{pid, private}})
+		}
+		if procfs.Gone(err) || errors.Is(err, io.EOF) {
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}
-		all = append(all, Process{pid, private})
-	}
-	if v, err = Scan(all); err != nil {
-		return nil, 0, err
+		all.add(v)
 	}
 	shared, err := kexec.SharedMemory()
 	if err != nil {
 		return nil, 0, err
 	}
 	pool, err := poolInUse()
-	return v, v.copied() + shared + pool, err
+	return all.memory, all.copied + shared + pool, err
+}
+
+// tally sums up inventories of single processes: they are not listed at one instant, since they run.
+type tally struct {
+	seen   pageSet
+	memory []Run  // every page frame once
+	copied uint64 // what cannot stay in a frame of its own, bytes: what is swapped out, and of what several have all but one
+}
+
+func (t *tally) add(v *Inventory) {
+	all := v.Processes[0].Runs
+	for _, s := range v.Shared {
+		for _, place := range s.Places {
+			all = append(all, Run{Addr: place.Addr, Frame: s.Frame, Count: s.Count, Kind: s.Kind})
+		}
+	}
+	for _, r := range all {
+		t.copied += r.memory().Size()
+		for _, fresh := range t.seen.claim(nil, r) {
+			t.memory = append(t.memory, fresh)
+			t.copied -= fresh.memory().Size()
+		}
+	}
+	for _, e := range v.Processes[0].Swapped {
+		t.copied += e.End - e.Start
+	}
 }
 
 // poolInUse is how much of the pools of huge pages is in use, bytes. It counts neither as memory of processes nor as shared memory.
@@ -86,17 +119,4 @@ func poolInUse() (bytes uint64, err error) {
 		bytes += (all - free) * kb << 10
 	}
 	return bytes, nil
-}
-
-// copied is how much cannot stay in a frame of its own, bytes: what is swapped out, and of what several have all but one. Huge pages of the pool are not counted.
-func (v *Inventory) copied() (bytes uint64) {
-	for _, p := range v.Processes {
-		for _, e := range p.Swapped {
-			bytes += e.End - e.Start
-		}
-	}
-	for _, s := range v.Shared {
-		bytes += s.Count * kernel.PageSize * uint64(len(s.Places)-1)
-	}
-	return bytes
 }

@@ -10,18 +10,12 @@ import (
 	"github.com/kup-project/kup/internal/tracee"
 )
 
-// bindFrames gives a seed those pages that are in memory which was reserved for it, where they go into private anonymous memory, and returns what is left to be copied.
-func bindFrames(p *image.Process, s *tracee.Seed, from image.FOAM, moved func(int64)) (rest foam.Extents, err error) {
-	rest = from.Extents
-	reserved, err := frames.Reserved()
-	if err != nil || len(reserved) == 0 {
-		return rest, err
+// bindFrames gives a seed those stored pages that are in memory which was reserved for it, where they go into private anonymous memory, and returns what is left to be copied.
+func bindFrames(p *image.Process, s *tracee.Seed, from *foam.File, stored foam.Extents, moved func(int64)) (rest foam.Extents, err error) {
+	binder := from.Binder()
+	if binder == nil {
+		return stored, nil
 	}
-	binder, err := frames.OpenBinder()
-	if err != nil {
-		return nil, err
-	}
-	defer binder.Close()
 	pidfd, err := kernel.PidfdOpen(s.PID())
 	if err != nil {
 		return nil, err
@@ -34,30 +28,15 @@ func bindFrames(p *image.Process, s *tracee.Seed, from image.FOAM, moved func(in
 		if v.Kind != image.VMAAnon || v.Shared {
 			continue
 		}
-		for _, e := range rest.Within(image.Extent{Start: v.Start, End: v.End}) {
-			bindings = appendBindings(bindings, from.Windows, e)
+		for _, e := range stored.Within(image.Extent{Start: v.Start, End: v.End}) {
+			bindings = from.AppendBindings(bindings, e.Start, e.Start, e.End-e.Start)
 			bound = append(bound, e)
 		}
 	}
 	pages, err := binder.Bind(pidfd, bindings)
+	moved(int64(pages) * kernel.PageSize)
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", p.PID, err)
 	}
-	moved(int64(pages) * kernel.PageSize)
-	return rest.Minus(foam.Merged(bound...)), nil
-}
-
-// appendBindings adds where the pages of an extent are, which may lie in several windows.
-func appendBindings(list []frames.Binding, windows []image.Window, e image.Extent) []frames.Binding {
-	foam := image.FOAM{Windows: windows}
-	for e.Start < e.End {
-		w, ok := foam.Window(e.Start)
-		if !ok {
-			return list // Validate has seen to it that there is one
-		}
-		size := min(e.End, w.End) - e.Start
-		list = append(list, frames.Binding{Address: e.Start, Start: w.Offset + (e.Start - w.Start), Length: size})
-		e.Start += size
-	}
-	return list
+	return stored.Minus(foam.Merged(bound...)), nil
 }

@@ -29,28 +29,26 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 		defer moved(int64(len(pages)))
 		return to.put(at, pages)
 	}
-	from := p.Memory.FOAM
-	if from.Extents = stored; from.Physical {
-		rest, err := bindFrames(p, s, from, moved)
-		if err != nil {
-			return err
-		}
-		if from.Extents = rest; len(rest) == 0 {
-			return nil
-		}
-		return takeFrames(from, take)
+	if p.Memory.FOAM.Physical {
+		return takeFrames(p, s, stored, moved, take)
 	}
+	from := p.Memory.FOAM
+	from.Extents = stored
 	return r.Image.ReadPages(&from, take)
 }
 
-// takeFrames hands to take what is in page frames.
-func takeFrames(from image.FOAM, take func(at uint64, pages []byte) error) error {
-	f, err := foam.Open("", from)
+// takeFrames binds what is in page frames, and hands to take what cannot be bound.
+func takeFrames(p *image.Process, s *tracee.Seed, stored foam.Extents, moved func(int64), take func(at uint64, pages []byte) error) error {
+	f, err := foam.Open("", p.Memory.FOAM)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return parallel.Each(f.Runs(from.Extents, chunk), func(e image.Extent) error {
+	rest, err := bindFrames(p, s, f, stored, moved)
+	if err != nil {
+		return err
+	}
+	return parallel.Each(f.Runs(rest, chunk), func(e image.Extent) error {
 		pages, err := f.Map(e)
 		if err != nil {
 			return err

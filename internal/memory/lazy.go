@@ -108,9 +108,7 @@ func (l *Lazy) watch(p *image.Process, s *tracee.Seed, path string, watched []wa
 			return err
 		}
 		known.Watched = append(known.Watched, image.Extent{Start: w.Start, End: w.End})
-		for _, window := range p.Memory.FOAM.Windows {
-			known.Missing = append(known.Missing, w.pages.Within(image.Extent{Start: window.Start, End: window.End})...)
-		}
+		known.Missing = append(known.Missing, w.pages...)
 	}
 	return nil
 }

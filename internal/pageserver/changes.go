@@ -99,7 +99,8 @@ func (s *space) settle() (children []*space) {
 
 // fork makes the space of a child that has just been forked: the same is missing there.
 func (s *space) fork(uffd int) *space {
-	child := &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, doubt: true, zeros: s.zeros, outlook: s.outlook}
+	child := &space{uffd: uffd, source: s.source, missing: slices.Clone(s.missing), settled: func(uint64) {}, doubt: true, zeros: s.zeros,
+		outlook: s.outlook, binder: s.binder}
 	for _, list := range s.hot {
 		child.hot = append(child.hot, slices.Clone(list))
 	}

@@ -6,8 +6,11 @@
 //   - A family is the space of a restored process and those of the children that it forks meanwhile. Each family has one thread of the
 //     server, which nothing else runs on. It alone reads messages and serves faults; if there are processors enough, others help it to fill what nobody waits for.
 //   - What is hot was written shortly before the checkpoint: of what nobody waits for, it comes first. It moves with its mapping.
+//   - Page frames that have outlived a change of the kernel are bound instead of copied: they become the process's (frames.Binder). That is possible once, so it is done as
+//     soon as the process runs, and as long as no other space lacks the same: what a fork leaves missing in parent and child is copied to the child, and to the parent if it
+//     asks for it.
 //   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
-//     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing.
+//     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing. Page frames that were bound end with it.
 //
 // The server is a process of its own, `kup page-server`, that a restore starts and leaves behind. It ends when the last page is in; by then
 // nothing of it is left in the application. What it is doing stands in a file below /run/kup/pages, see Filling.

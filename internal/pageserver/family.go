@@ -33,6 +33,8 @@ type family struct {
 	threads int      // that share the background fill while all is calm
 	calm    bool     // nobody has called since the last fill began: threads that are stopped at once cost more than they bring
 
+	fills int // so many so far
+
 	outlook *outlook       // nil: all may be brought in at once
 	source  *foam.File     // with outlook: of all spaces
 	lowest  *atomic.Uint64 // with outlook: the physical address below which nothing is read any more
@@ -72,6 +74,7 @@ func (f *family) round() error {
 		}
 		idle = idle && !heard && len(f.spaces[i].changes) == 0
 	}
+	f.assign()
 	for _, s := range slices.Clone(f.spaces) {
 		if len(s.changes) > 0 {
 			continue
@@ -135,6 +138,14 @@ func (f *family) listen(s *space) (heard bool, err error) {
 	return heard, nil
 }
 
+// assign decides whose page frames may be bound, which is possible only once: those of a space that is alone, as soon as the process runs. Until then its restore may
+// fail, and be tried again.
+func (f *family) assign() {
+	for _, s := range f.spaces {
+		s.owner = s.binder != nil && s.pid != 0 && f.open && len(f.spaces) == 1
+	}
+}
+
 // called tells whether the kernel has something to tell, without hearing it.
 func (f *family) called() bool {
 	return slices.ContainsFunc(f.spaces, func(s *space) bool {
@@ -143,9 +154,19 @@ func (f *family) called() bool {
 	})
 }
 
-// fill brings in some of the first space that lacks something. Parents come first: many a child does not live so long.
+// turn chooses who is filled next. Parents come first: many a child does not live so long. But what children lack can only be copied, and once they have it page frames
+// can be bound again: then parents only get so much that they get on, however many children there are.
+func (f *family) turn() *space {
+	const others = 4
+	if f.fills++; f.spaces[0].binder == nil || f.fills%others == 0 {
+		return f.spaces[0]
+	}
+	return f.spaces[len(f.spaces)-1]
+}
+
+// fill brings in some of one space.
 func (f *family) fill() error {
-	s := f.spaces[0]
+	s := f.turn()
 	if len(s.missing) == 0 {
 		return f.leave(s)
 	}

@@ -22,8 +22,10 @@ type Filling struct {
 	Server    Identity  `json:"server"`
 	Image     string    `json:"image"` // directory
 	Processes []Process `json:"processes"`
-	Lowest    uint64    `json:"lowest,omitempty"` // with a Horizon: the physical address below which nothing is read any more
-	Failed    string    `json:"failed,omitempty"` // why the server has ended too early: the processes were killed
+	Lowest    uint64    `json:"lowest,omitempty"`   // with a Horizon: the physical address below which nothing is read any more
+	Cause     string    `json:"cause,omitempty"`    // why the server ends too early: the undertaker is next
+	Failed    string    `json:"failed,omitempty"`   // why the server has ended too early: the processes were killed
+	InPlace   bool      `json:"in_place,omitempty"` // the memory is in page frames, which are bound only once: it ends with the processes
 }
 
 // Identity is a process, and no later one with the same ID.
@@ -149,6 +151,25 @@ func Using(dir string) (*Filling, error) {
 		return nil, err
 	}
 	return find(func(f *Filling) bool { return f.Image == dir && f.Failed == "" && f.Server.alive() })
+}
+
+// Binding returns a server that is still at work on page frames, nil if there is none.
+func Binding() (*Filling, error) {
+	return find(func(f *Filling) bool { return f.InPlace && f.Failed == "" && f.Server.alive() })
+}
+
+// unfinished returns the server that fills a process, or has filled it until that ended, as long as it is not known what became of that.
+func unfinished(pid int) (*Filling, error) {
+	f, err := Find(pid)
+	if err != nil || f != nil {
+		return f, err
+	}
+	if _, err := procfs.ReadStat(pid); err == nil {
+		return nil, nil
+	}
+	return find(func(f *Filling) bool {
+		return f.Failed == "" && slices.ContainsFunc(f.Processes, func(p Process) bool { return p.PID == pid })
+	})
 }
 
 func find(match func(*Filling) bool) (*Filling, error) {

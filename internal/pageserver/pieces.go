@@ -77,6 +77,21 @@ func (s stretch) before(end uint64) (part []image.Extent) {
 	return part
 }
 
+// cut splits off the first so many pieces of a stretch, or size bytes of them if that is less.
+func (s stretch) cut(pieces int, size uint64) (head, rest stretch) {
+	n := 0
+	for ; n < min(pieces, len(s)) && s[n].size() <= size; n++ {
+		size -= s[n].size()
+	}
+	if n == min(pieces, len(s)) || size == 0 {
+		return s[:n], s[n:]
+	}
+	middle := s[n].Start + size
+	head = append(s[:n:n], s[n].within(image.Extent{Start: s[n].Start, End: middle}))
+	rest = append(stretch{s[n].within(image.Extent{Start: middle, End: s[n].End})}, s[n+1:]...)
+	return head, rest
+}
+
 // appendStretches adds what is missing of e, which lies behind what is in a list, to the list, until it has atOnce stretches.
 func (m pieces) appendStretches(list []stretch, e image.Extent) []stretch {
 	first, last := m.find(e)

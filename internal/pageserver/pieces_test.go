@@ -167,3 +167,26 @@ func TestAppendStretches(t *testing.T) {
 		t.Errorf("two extents in one region: %v", got)
 	}
 }
+
+func TestCut(t *testing.T) {
+	run := stretch{p(10, 20, 110), p(30, 34, 30), p(40, 50, 40)}
+	for _, c := range []struct {
+		name       string
+		pieces     int
+		size       uint64
+		head, rest stretch
+	}{
+		{"all", 3, 24, run, nil},
+		{"more than there is", 9, 99, run, nil},
+		{"whole pieces", 3, 14, run[:2], run[2:]},
+		{"one piece", 1, 99, run[:1], run[1:]},
+		{"a part of the first", 1, 4, stretch{p(10, 14, 110)}, stretch{p(14, 20, 114), run[1], run[2]}},
+		{"a part of a later one", 3, 16, stretch{run[0], run[1], p(40, 42, 40)}, stretch{p(42, 50, 42)}},
+	} {
+		of := slices.Clone(run)
+		head, rest := of.cut(c.pieces, c.size)
+		if !slices.Equal(head, c.head) || !slices.Equal(rest, c.rest) || !slices.Equal(of, run) {
+			t.Errorf("%s: expected %v and %v, got %v and %v", c.name, c.head, c.rest, head, rest)
+		}
+	}
+}

@@ -49,6 +49,7 @@ type server struct {
 	filling  Filling
 	left     []atomic.Uint64 // as filling.Processes
 	families []*family
+	sources  []*foam.File
 	guard    *kernel.Guard
 	lowest   []*atomic.Uint64 // of families with an outlook
 	risen    chan struct{}    // has something when one of them has changed
@@ -115,6 +116,7 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 	if err != nil {
 		return err
 	}
+	s.sources = append(s.sources, src)
 	uffd, err := kernel.PidfdGetfd(kup, p.Uffd)
 	if err != nil {
 		return err
@@ -123,7 +125,10 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 	if err := kernel.KeepOnExec(uffd); err != nil {
 		return err
 	}
-	first := &space{pid: p.PID, uffd: uffd, source: src, missing: newPieces(p.Missing), watched: newPieces(p.Watched), zeros: zeros}
+	first := &space{
+		pid: p.PID, uffd: uffd, source: src, missing: newPieces(p.Missing), watched: newPieces(p.Watched), zeros: zeros, binder: src.Binder(),
+	}
+	s.filling.InPlace = s.filling.InPlace || first.binder != nil
 	for _, list := range p.Hot {
 		first.hot = append(first.hot, newPieces(list))
 	}
@@ -190,6 +195,12 @@ func (s *server) serve() error {
 			}
 		}
 	}
+	// Whoever finds the file gone may unload kup's module.
+	for _, src := range s.sources {
+		if err := src.Close(); err != nil {
+			return err
+		}
+	}
 	// The file goes first: without it an undertaker, if we are killed in between, knows that all is done. It would stay for ever otherwise.
 	if err := os.Remove(s.filling.path()); err != nil {
 		return err
@@ -212,6 +223,6 @@ func (s *server) report() error {
 
 // fail leaves word for the undertaker.
 func (s *server) fail(err error) error {
-	s.filling.Failed = err.Error()
+	s.filling.Cause = err.Error()
 	return errors.Join(err, s.report())
 }

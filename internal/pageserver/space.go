@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/kup-project/kup/internal/foam"
+	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/parallel"
@@ -46,6 +47,9 @@ type space struct {
 	waiting []fault
 	doubt   bool   // mappings were moved: what is missing may be there
 	zeros   []byte // one page
+
+	binder *frames.Binder // nil if contents can only be copied
+	owner  bool           // nobody else lacks what is missing here, now or, if this fails, later: its page frames may be bound
 }
 
 // fault is somebody who waits for a page.
@@ -92,16 +96,15 @@ func (s *space) serve(f fault) error {
 	if beyond && s.outlook.scarce() {
 		return errScarce
 	}
-	if err := s.put(stored[0]); err != nil || beyond {
+	if err := s.put(stretch(stored)); err != nil || beyond {
 		return err
 	}
 	begin := f.page &^ (around - 1)
-	for _, p := range s.missing.within(image.Extent{Start: begin, End: begin + around}) {
-		if err := s.put(p); err != nil && !errors.Is(err, errChanging) {
-			return err // but what is around can wait
-		}
+	err := s.put(stretch(s.missing.within(image.Extent{Start: begin, End: begin + around})))
+	if errors.Is(err, errChanging) {
+		return nil // what is around can wait
 	}
-	return nil
+	return err
 }
 
 // zero brings in a page that was never stored.
@@ -143,23 +146,21 @@ func (s *space) fill(threads int, list []stretch, called func() bool) error {
 	return err
 }
 
-// bring copies the contents of a stretch to where they belong, and returns up to where it got. Like copy, it changes nothing in the space.
+// bring brings in a stretch, and returns up to where it got. Like supply, it changes nothing in the space.
 func (s *space) bring(run stretch, called func() bool) (end uint64, err error) {
 	end = run[0].Start
-	for _, p := range run {
-		for p.size() > 0 {
-			if called() {
-				return end, errCalled
-			}
-			head := p.within(image.Extent{Start: p.Start, End: p.Start + chunk})
-			done, err := s.copy(head)
-			if done > 0 {
-				end = head.Start + done
-			}
-			if err != nil {
-				return end, err
-			}
-			p = p.within(image.Extent{Start: head.End, End: p.End})
+	pieces := 1
+	if s.owner {
+		pieces = len(run) // all in one call
+	}
+	for len(run) > 0 {
+		if called() {
+			return end, errCalled
+		}
+		var head stretch
+		head, run = run.cut(pieces, chunk)
+		if end, err = s.supply(head); err != nil {
+			return end, err
 		}
 	}
 	return end, nil
@@ -190,15 +191,36 @@ func (s *space) next() (list []stretch) {
 	return s.missing.appendStretches(nil, everything)
 }
 
-// put brings in missing pages, a chunk at most.
-func (s *space) put(p piece) error {
-	done, err := s.copy(p)
-	s.remove(image.Extent{Start: p.Start, End: p.Start + done})
+// put brings in missing pages: all that are missing between the first and the last of them, a chunk at most.
+func (s *space) put(run stretch) error {
+	if len(run) == 0 {
+		return nil
+	}
+	end, err := s.supply(run)
+	s.remove(image.Extent{Start: run[0].Start, End: end})
 	return err
 }
 
-// copy copies the contents of missing pages, a chunk at most, to where they belong, and returns how many bytes are not missing any more. It changes nothing in the space: several
-// may do so at once, with pieces that have no page in common.
+// supply brings in missing pages, a chunk at most, and returns up to where they are not missing any more. It changes nothing in the space: several may do so at
+// once, with pieces that have no page in common.
+func (s *space) supply(run stretch) (end uint64, err error) {
+	if s.owner {
+		return s.bind(run)
+	}
+	end = run[0].Start
+	for _, p := range run {
+		done, err := s.copy(p)
+		if done > 0 {
+			end = p.Start + done
+		}
+		if err != nil {
+			return end, err
+		}
+	}
+	return end, nil
+}
+
+// copy copies the contents of missing pages to where they belong, and returns how many bytes are not missing any more.
 func (s *space) copy(p piece) (done uint64, err error) {
 	buf := contents.Get().(*[chunk]byte)
 	defer contents.Put(buf)
@@ -212,31 +234,37 @@ func (s *space) copy(p piece) (done uint64, err error) {
 		n, err := kernel.UffdCopy(s.uffd, at, pages[done:done+size])
 		switch {
 		case n > 0 || err == nil:
-		case errors.Is(err, kernel.ENOENT) && kernel.UffdChanging(s.uffd):
-			// It may have been moved away just now. Since v6.9 the kernel looks for the mapping before it looks for news.
-			return done, errChanging
 		case errors.Is(err, kernel.ENOENT) && size > pageSize:
 			step = pageSize // it goes across the border of two mappings, or part of it is gone
-			continue
-		case errors.Is(err, kernel.EEXIST) && !s.doubt:
-			return done, fmt.Errorf("the missing page %#x is there, and not from us: what it held at the checkpoint would be lost", at)
-		case errors.Is(err, kernel.ENOENT), errors.Is(err, kernel.EEXIST):
-			n = pageSize
-			if err := kernel.UffdWake(s.uffd, at, pageSize); err != nil {
+		default:
+			if err := s.forgo(at, err); err != nil {
 				return done, err
 			}
-		default:
-			return done, s.explain(err, image.Extent{Start: at, End: at + size})
+			n = pageSize
 		}
 		done += n
 	}
 	return done, nil
 }
 
+// forgo gives up a page that the kernel does not take, if that is not missing after all; else the error is the kernel's.
+func (s *space) forgo(page uint64, err error) error {
+	switch {
+	case errors.Is(err, kernel.ENOENT) && kernel.UffdChanging(s.uffd):
+		// It may have been moved away just now. Since v6.9 the kernel looks for the mapping before it looks for news.
+		return errChanging
+	case errors.Is(err, kernel.EEXIST) && !s.doubt:
+		return fmt.Errorf("the missing page %#x is there, and not from us: what it held at the checkpoint would be lost", page)
+	case errors.Is(err, kernel.ENOENT), errors.Is(err, kernel.EEXIST):
+		return kernel.UffdWake(s.uffd, page, pageSize)
+	}
+	return s.explain(err, image.Extent{Start: page, End: page + pageSize})
+}
+
 // contents are buffers for pages on their way. They stay in the processor's cache.
 var contents = sync.Pool{New: func() any { return new([chunk]byte) }}
 
-// explain tells the errors of UFFDIO_COPY that are part of life from those that are not.
+// explain tells the kernel's errors that are part of life from those that are not.
 func (s *space) explain(err error, e image.Extent) error {
 	switch {
 	case err == nil:

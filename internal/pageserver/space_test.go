@@ -64,7 +64,7 @@ func TestHottestPagesAreFilledFirst(t *testing.T) {
 	at := func(page, pages uint64) image.Extent {
 		return image.Extent{Start: start + page*pageSize, End: start + (page+pages)*pageSize}
 	}
-	if err := s.put(piece{at(300, 1), at(300, 1).Start}); err != nil { // as if somebody had touched it
+	if err := s.put(stretch{{at(300, 1), at(300, 1).Start}}); err != nil { // as if somebody had touched it
 		t.Fatal(err)
 	}
 	s.hot = []pieces{

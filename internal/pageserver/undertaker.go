@@ -30,7 +30,7 @@ func Bury(path string) error {
 	if living, err := m.living(); err == nil && !slices.ContainsFunc(living, lacksPages) {
 		return os.Remove(path)
 	}
-	cause := cmp.Or(f.Failed, "it was killed")
+	cause := cmp.Or(f.Cause, "it was killed")
 	killed := map[int]bool{}
 	for {
 		living, err := m.living()
@@ -46,8 +46,12 @@ func Bury(path string) error {
 		time.Sleep(time.Millisecond)
 	}
 	done, total := f.Done()
-	f.Failed = fmt.Sprintf("the page server (pid %d) ended before all memory was back (%d of %d MB): %s; the %d processes of the application were killed. "+
-		"The image %s is unharmed: restore it again", f.Server.PID, done>>20, total>>20, cause, len(killed), f.Image)
+	outlook := fmt.Sprintf("The image %s is unharmed: restore it again", f.Image)
+	if f.InPlace {
+		outlook = "Their memory was in page frames, which were theirs already: it is lost"
+	}
+	f.Failed = fmt.Sprintf("the page server (pid %d) ended before all memory was back (%d of %d MB): %s; the %d processes of the application were killed. %s",
+		f.Server.PID, done>>20, total>>20, cause, len(killed), outlook)
 	return errors.Join(f.save(), announce(f.Failed))
 }
 

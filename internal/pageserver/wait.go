@@ -10,12 +10,12 @@ import (
 // stalled is how long a server may bring in nothing before nobody waits for it any more.
 const stalled = 30 * time.Second
 
-// Wait waits until a process, and all that were restored with it, have got their memory back. It gives up, with an error that matches
+// Wait waits until a process, and all that were restored with it, have got their memory back, or were ended because they have not. It gives up, with an error that matches
 // refuse.ErrRefused, when that makes no progress. Progress may be nil; it counts bytes.
 func Wait(ctx context.Context, pid int, progress func(step string, done, total int64)) error {
 	last, since := uint64(0), time.Now()
 	for {
-		f, err := Find(pid)
+		f, err := unfinished(pid)
 		if err != nil || f == nil {
 			return err
 		}

@@ -76,6 +76,9 @@ type boot struct {
 
 	bound      bool  // bindOnce was called
 	unbindable error // why memory that has stayed where it was cannot be used
+
+	places      []image.Extent // the physical memory that images are in
+	placesKnown bool           // these are all
 }
 
 func (b *boot) note(what string) {
@@ -119,17 +122,25 @@ func (b *boot) restoreAll(ctx context.Context) error {
 			continue
 		}
 		if err := b.restore(ctx, a, b.onDemand()); err != nil {
-			a.Error = err.Error()
-			failed = append(failed, fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, err, a.Image, a.Name))
-			b.note("failed to restore " + a.Name)
+			failed = append(failed, b.notRestored(a, err))
 			continue
 		}
 		a.Restored, a.Error = true, ""
 		b.done.Restored = append(b.done.Restored, a.Name)
 	}
-	failed = append(failed, b.journal.record(Restoring), b.awaitMemory(ctx))
+	failed = append(failed, b.journal.record(Restoring), b.freeSpare(), b.awaitMemory(ctx))
 	b.done.Applications = b.journal.Applications
 	return errors.Join(append(failed, b.settle())...)
+}
+
+// notRestored notes that an application could not be restored, and why.
+func (b *boot) notRestored(a *Application, why error) error {
+	a.Error = why.Error()
+	b.note("failed to restore " + a.Name)
+	if errors.Is(why, frames.ErrBound) {
+		return b.lose(a, why)
+	}
+	return fmt.Errorf("%s could not be restored: %w; its image %s is kept, and kup restore %s tries again", a.Name, why, a.Image, a.Name)
 }
 
 // silence installs the network locks of all images, which their restores remove: from the first packet on, the kernel does not answer for
@@ -137,8 +148,12 @@ func (b *boot) restoreAll(ctx context.Context) error {
 func (b *boot) silence() error {
 	var failed []error
 	huge := hugePages{}
+	b.placesKnown = true
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
+		if a.over() {
+			b.placesKnown = b.placesKnown && a.Lost // what was restored by a boot before may not have all of its memory yet
+		}
 		if a.over() && !b.drain.reads(a) {
 			continue
 		}
@@ -147,8 +162,10 @@ func (b *boot) silence() error {
 			failed = append(failed, b.forgetLost(a, err))
 		}
 		if err != nil {
+			b.placesKnown = b.placesKnown && a.over()
 			continue // the restore says so
 		}
+		b.places = append(b.places, img.State.Physical()...)
 		if b.drain != nil {
 			b.drain.know(a.Image, img.State)
 		}

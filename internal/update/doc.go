@@ -21,5 +21,5 @@
 // out of date at once and are removed.
 //
 // Invariants: nothing stops before all that can be checked was checked and the next kernel is loaded; whatever fails before
-// the jump leaves all applications running; no image is deleted before its application was restored from it and has all of its memory.
+// the jump leaves all applications running; no image is deleted before its application was restored from it and has all of its memory, or that is lost.
 package update

@@ -13,7 +13,7 @@ import (
 
 // onDemand tells whether applications are to run before their memory is back. It is the shorter way from any disk: what they touch comes first.
 func (b *boot) onDemand() bool {
-	return !b.Eager && !b.journal.Paranoid && b.journal.Carrier != CarrierModule && canDemand()
+	return !b.Eager && !b.journal.Paranoid && canDemand()
 }
 
 // canDemand tells whether this kernel can do that.
@@ -22,7 +22,7 @@ func canDemand() bool {
 }
 
 // awaitMemory waits until the memory of all applications that run is back, and gives back meanwhile what was read. One that has lost its page server was ended by that: it is
-// restored again with all of its memory.
+// restored again with all of its memory, or if that is lost, too, started afresh.
 func (b *boot) awaitMemory(ctx context.Context) error {
 	failed := []error{b.giveBackUnneeded(ctx)}
 	for i := range b.journal.Applications {
@@ -30,11 +30,13 @@ func (b *boot) awaitMemory(ctx context.Context) error {
 		if !a.Restored || a.Return == nil || a.Return.Pages == nil {
 			continue
 		}
-		if err := b.await(ctx, a); err != nil {
+		err := b.await(ctx, a)
+		if err != nil && !a.Lost {
 			a.Restored, a.Error = false, err.Error()
-			failed = append(failed, fmt.Errorf("%s did not get its memory back: %w; its image %s is kept", a.Name, err, a.Image))
+			err = fmt.Errorf("%s did not get its memory back: %w; its image %s is kept", a.Name, err, a.Image)
 			b.note("failed to fill " + a.Name)
 		}
+		failed = append(failed, err)
 	}
 	return errors.Join(append(failed, b.endDraining())...)
 }
@@ -52,10 +54,10 @@ func (b *boot) await(ctx context.Context, a *Application) error {
 			b.note("filled " + a.Name)
 			return nil
 		}
-		b.note("again " + a.Name + ": " + lost.Failed)
-		if gone := checkThere(a.Image); errors.Is(gone, frames.ErrGone) && !b.fallBack(a, gone) {
-			return b.startLost(a, fmt.Errorf("%s; part of its memory was given back by then: %w", lost.Failed, gone))
+		if why := gone(a, lost); why != nil && !b.fallBack(a, why) {
+			return b.lose(a, why)
 		}
+		b.note("again " + a.Name + ": " + lost.Failed)
 		a.Restored = false // its whole image is needed again
 		if err := b.restore(ctx, a, false); err != nil {
 			return err
@@ -65,6 +67,21 @@ func (b *boot) await(ctx context.Context, a *Application) error {
 		}
 	}
 	return errors.New("it has lost its page server again and again")
+}
+
+// gone says why an application that has lost its page server cannot have its memory from page frames again, nil if it can.
+func gone(a *Application, lost *pageserver.Filling) error {
+	if lost.InPlace {
+		return errors.New(lost.Failed)
+	}
+	img, err := image.Open(a.Image)
+	if err != nil {
+		return nil // the restore says so
+	}
+	if err := frames.CheckKept(img.State.Physical()); errors.Is(err, frames.ErrGone) {
+		return fmt.Errorf("%s; part of its memory was given back by then: %w", lost.Failed, err)
+	}
+	return nil
 }
 
 // awaitServers waits for the page servers of an application, and returns one that has failed.
@@ -89,13 +106,4 @@ func (b *boot) awaitServers(ctx context.Context, a *Application) (lost *pageserv
 		}
 	}
 	return lost, failed
-}
-
-// checkThere is frames.ErrGone if contents of an image were given back.
-func checkThere(dir string) error {
-	img, err := image.Open(dir)
-	if err != nil {
-		return err
-	}
-	return frames.CheckKept(img.State.Physical())
 }

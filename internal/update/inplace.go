@@ -11,7 +11,9 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/kup-project/kup/internal/app"
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/frames"
+	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/kmod"
@@ -75,6 +77,43 @@ func (b *boot) bind() error {
 		}
 	}
 	return nil
+}
+
+// spareGap is how much memory between what applications have is worth freeing for itself, bytes.
+const spareGap = 1 << 20
+
+// freeSpare gives the page allocator most of what was reserved for it, and is in no image: while applications are being filled they need memory, too.
+func (b *boot) freeSpare() error {
+	reserved, err := frames.Reserved()
+	if err != nil || len(reserved) == 0 || !b.placesKnown {
+		return err
+	}
+	binder, err := frames.OpenBinder()
+	if errors.Is(err, frames.ErrNoModule) {
+		return nil // a boot before has given all of it away
+	}
+	if err != nil {
+		return err
+	}
+	defer binder.Close()
+	pages, err := binder.Free(unneeded(reserved, b.places))
+	if err != nil {
+		return err
+	}
+	b.note(fmt.Sprintf("spare memory given back: %d MB", pages*kernel.PageSize>>20))
+	return nil
+}
+
+// unneeded is what of reserved memory is not needed, but for small gaps.
+func unneeded(reserved kexec.Ranges, needed []image.Extent) (all kexec.Ranges) {
+	var from foam.Extents
+	for _, r := range reserved {
+		from = append(from, image.Extent(r))
+	}
+	for _, e := range from.Minus(foam.Merged(needed...).Bridged(spareGap)) {
+		all = append(all, kexec.Range(e))
+	}
+	return all
 }
 
 // unreserved is a file that says that the running kernel has all of its memory.

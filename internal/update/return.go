@@ -10,6 +10,8 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/netlock"
+	"github.com/kup-project/kup/internal/pageserver"
 	"github.com/kup-project/kup/internal/refuse"
 )
 
@@ -63,19 +65,24 @@ func (b *boot) forgetLost(a *Application, why error) error {
 	return errors.Join(l.Lost(former), removeImage(a.Image))
 }
 
-// startLost is forgetLost for an application that this boot has restored already: it is started afresh at once.
-func (b *boot) startLost(a *Application, why error) error {
-	if err := b.forgetLost(a, why); err != nil {
-		return err
-	}
+// lose gives up an application some of whose page frames have become its own and ended with it, and its image.
+func (b *boot) lose(a *Application, why error) error {
 	a.Restored = false
-	if err := b.start(a.Name); err != nil {
+	b.done.Restored = slices.DeleteFunc(b.done.Restored, func(name string) bool { return name == a.Name })
+	return errors.Join(fmt.Errorf("%s has lost its memory, and is started afresh: %w", a.Name, why), unlockNetwork(a.Image), b.forgetLost(a, why))
+}
+
+// unlockNetwork ends the silence that was kept for the restore of an image.
+func unlockNetwork(dir string) error {
+	img, err := image.Open(dir)
+	if err != nil || img.State.NetLock == "" {
 		return err
 	}
-	b.done.Restored = slices.DeleteFunc(b.done.Restored, func(name string) bool { return name == a.Name })
-	b.done.Started = append(b.done.Started, a.Name)
-	b.note("started " + a.Name)
-	return nil
+	exists, err := netlock.Exists(img.State.NetLock)
+	if err != nil || !exists {
+		return err
+	}
+	return netlock.Unlock(img.State.NetLock)
 }
 
 // giveBack makes ordinary memory of what the last kernel has kept from this one, when nobody has to read it any more.
@@ -86,6 +93,9 @@ func (b *boot) giveBack(ctx context.Context) error {
 	}
 	if needed != nil {
 		return errors.Join(fmt.Errorf("memory stays reserved, because the image %s is in it", needed.Image), b.giveBackUnneeded(ctx))
+	}
+	if f, err := pageserver.Binding(); err != nil || f != nil {
+		return errors.Join(fmt.Errorf("memory stays reserved: an application is %v", f), err)
 	}
 	if err := b.unreserve(); err != nil {
 		return fmt.Errorf("memory stays reserved: %w", err)

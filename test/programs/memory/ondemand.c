@@ -1,5 +1,5 @@
-// Memory that is changed in every way while it may still be on its way back: dropped, unmapped, moved, grown, protected, inherited by children. Every page
-// is known by its seed, and 0 stands for a page of zeros.
+// Memory that is changed in every way while it may still be on its way back: dropped, unmapped, moved, grown, protected, inherited by children (unless argv[3] is
+// "childless"). Every page is known by its seed, and 0 stands for a page of zeros.
 #include "../check.h"
 
 enum { SLAB = 512 << 10, PAGES = SLAB / PAGE, SLABS = 32, STILL = 64 << 20, CHILDREN = 3 };
@@ -23,6 +23,7 @@ struct mutator {
 static struct mutator mutators[2] = {{.name = "first mutator", .random = 1}, {.name = "second mutator", .random = 2}};
 static uint8_t *still;
 static volatile bool over;
+static bool childless;
 
 static void renew(struct mutator *m, struct slab *s, unsigned from, unsigned to) {
     for (unsigned i = from; i < to; i++) put_page(s->at + i * PAGE, s->seeds[i] = 2 * ++m->next + (m == mutators));
@@ -125,7 +126,7 @@ static void act(struct mutator *m) {
         SYS(mprotect(at, size, PROT_READ | PROT_WRITE));
         break;
     case 7:
-        fork_one(m);
+        if (!childless) fork_one(m);
         break;
     default:
         check_page(m->name, at, s->seeds[from]);
@@ -147,6 +148,7 @@ static void *mutate(void *arg) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
+    childless = argc > 3 && strcmp(argv[3], "childless") == 0;
     still = map_anon(STILL, PROT_READ | PROT_WRITE, MAP_PRIVATE);
     for (size_t i = 0; i < STILL / PAGE; i++) put_page(still + i * PAGE, i + 1);
     for (int i = 0; i < 2; i++) {
