@@ -190,28 +190,44 @@ func awaitOnline(ctx context.Context, kept kexec.Ranges) error {
 	}
 }
 
-// Left is the part of Kept that was not given back.
+// Left is the part of Kept that can be given back and was not.
 func Left() (kexec.Ranges, error) {
+	kept, returned, err := loans()
+	for _, r := range returned {
+		kept = kept.Minus(r)
+	}
+	return kept, err
+}
+
+// givenBack is the part of Kept that the page allocator has by now.
+func givenBack() (kexec.Ranges, error) {
+	_, returned, err := loans()
+	return returned, err
+}
+
+// loans returns what of Kept can be given back, and what of that was.
+func loans() (all, returned kexec.Ranges, err error) {
 	kept, err := Kept()
 	if err != nil || len(kept) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
 	size, err := blockSize()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	all = wholeBlocks(kept, size)
 	if _, err := os.Stat(kmemDriver); errors.Is(err, os.ErrNotExist) {
-		return wholeBlocks(kept, size), nil // a look at each block would take its time
+		return all, nil, nil // a look at each block would take its time
 	}
-	missing, err := notOnline(kept)
+	missing, err := notOnline(all)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var left []kexec.Range
+	returned = all
 	for _, b := range missing {
-		left = append(left, b.Range)
+		returned = returned.Minus(b.Range)
 	}
-	return kexec.NewRanges(left...), nil
+	return all, returned, nil
 }
 
 // wholeBlocks is the part of memory that is whole blocks: what the page allocator can get.

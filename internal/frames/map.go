@@ -19,7 +19,11 @@ func CheckKept(places []image.Extent) error {
 	if len(places) == 0 {
 		return nil
 	}
-	kept, err := Left()
+	kept, err := Kept()
+	if err != nil {
+		return err
+	}
+	returned, err := givenBack()
 	if err != nil {
 		return err
 	}
@@ -33,7 +37,7 @@ func CheckKept(places []image.Extent) error {
 	}
 	soft := memory.Of(kexec.MemorySoft)
 	for _, p := range places {
-		if r := kexec.Range(p); !reserved.Contains(r) && (!kept.Contains(r) || !soft.Contains(r)) {
+		if r := kexec.Range(p); !reserved.Contains(r) && (!kept.Contains(r) || !soft.Contains(r) || returned.Overlaps(r)) {
 			return fmt.Errorf("%w: %v", ErrGone, r)
 		}
 	}

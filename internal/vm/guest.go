@@ -66,13 +66,13 @@ func start(ctx context.Context, c Config) (*Guest, error) {
 func (g *Guest) Pid() int { return g.process.cmd.Process.Pid }
 
 // WaitBoot waits until the start-up of the guest's n-th kernel, the first being 1, is over: the disk is mounted, the
-// network is up, and `kup boot` has run. What failed in it is in Boot.Trouble.
+// network is up, and `kup boot` has run; or that of a later one, if the n-th has changed the kernel instead. What failed in it is in Boot.Trouble.
 func (g *Guest) WaitBoot(ctx context.Context, n int) (Boot, error) {
-	boots, err := g.channel.await(ctx, func(b []Boot) bool { return len(b) >= n && !b[n-1].Ready.IsZero() })
+	boots, err := g.channel.await(ctx, func(b []Boot) bool { return len(b) >= n && !b[len(b)-1].Ready.IsZero() })
 	if err != nil {
 		return Boot{}, g.explain(fmt.Sprintf("boot %d", n), err)
 	}
-	return boots[n-1], nil
+	return boots[len(boots)-1], nil
 }
 
 // Boots are the kernels that the guest has run so far, the last of them being the running one.
