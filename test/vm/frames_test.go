@@ -115,7 +115,7 @@ func lookIntoFrames(t *testing.T, files map[string]string) (parameter string) {
 	t.Helper()
 	const keep = "/usr/lib/kup-test/keep-images"
 	files[inframes] = vmtest.Build(t, "./test/vm/testdata/inframes")
-	files[keep] = script(t, "rm -rf /run/images; cp -r "+trial.StateDir+"/images /run/images && exec /bin/network-up")
+	files[keep] = script(t, "rm -rf /run/images; cp -r /run/kup/update"+trial.StateDir+"/images /run/images && exec /bin/network-up")
 	return "kup.boot=--network-up=" + keep
 }
 
@@ -128,7 +128,7 @@ func inFrames(t *testing.T, g *trial.Guest) map[string]places {
 		Name string
 		places
 	}
-	text := must(t, g, "sh", "-c", inframes+" look /run/images/*/*")
+	text := must(t, g, "sh", "-c", inframes+" look /run/images/*")
 	if err := json.Unmarshal([]byte(text), &counts); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}

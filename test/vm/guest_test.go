@@ -9,9 +9,10 @@ import (
 	"github.com/kup-project/kup/internal/vm/trial"
 )
 
-// start boots a guest on 6.1 that can be taken to 6.12 and back.
+// start boots a guest on 6.1 that can be taken to 6.12 and back. A guest keeps one processor busy, so as many tests run side by side as there are.
 func start(t *testing.T, c trial.Config) *trial.Guest {
 	t.Helper()
+	t.Parallel()
 	c.Dir, c.Lines = t.TempDir(), []string{"6.1", "6.12"}
 	g, err := trial.Start(t.Context(), c)
 	if err != nil {
