@@ -62,7 +62,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		err = b.networkUp(ctx)
 		b.note("network up")
 	}
-	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx))
+	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx), b.settings.Close())
 	b.note("booted")
 	return &b.done, err
 }
@@ -73,8 +73,9 @@ type boot struct {
 	journal *Journal
 	done    Booted
 
-	places      []image.Extent // the physical memory that images are in
-	placesKnown bool           // these are all
+	settings    *frames.Settings // of the kernel, while it does not have all of its memory
+	places      []image.Extent   // the physical memory that images are in
+	placesKnown bool             // these are all
 }
 
 func (b *boot) note(what string) {
