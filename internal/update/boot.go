@@ -62,7 +62,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		err = b.networkUp(ctx)
 		b.note("network up")
 	}
-	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx))
+	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx), b.settings.Close())
 	b.note("booted")
 	return &b.done, err
 }
@@ -77,8 +77,9 @@ type boot struct {
 	bound      bool  // bindOnce was called
 	unbindable error // why memory that has stayed where it was cannot be used
 
-	places      []image.Extent // the physical memory that images are in
-	placesKnown bool           // these are all
+	settings    *frames.Settings // of the kernel, while it does not have all of its memory
+	places      []image.Extent   // the physical memory that images are in
+	placesKnown bool             // these are all
 }
 
 func (b *boot) note(what string) {

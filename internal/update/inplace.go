@@ -61,6 +61,9 @@ func (b *boot) bind() error {
 	if err != nil || len(reserved) == 0 {
 		return err
 	}
+	if b.settings, err = frames.Overcommit(workDir(b.Store.Dir())); err != nil {
+		return err
+	}
 	if err := kernel.LoadModule(modulePath(b.Store.Dir())); err != nil {
 		return fmt.Errorf("kup's module, without which memory cannot stay where it is: %w", err)
 	}
