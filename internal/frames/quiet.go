@@ -40,6 +40,12 @@ var quietSettings = []setting{
 // memory: see Inventory.Moved.
 type Quiet struct{ changes *ledger }
 
+// Overcommit lets processes map more memory than the kernel has, which it would refuse (Documentation/mm/overcommit-accounting.rst), until Close: memory that was kept
+// from it is yet to come. It notes in a directory how that is taken back, see Recover.
+func Overcommit(dir string) (*Quiet, error) {
+	return quieten(dir, []setting{{"/proc/sys/vm/overcommit_memory", "1", ""}})
+}
+
 // BeQuiet changes settings. It notes in a directory how that is taken back, see Recover.
 func BeQuiet(dir string) (*Quiet, error) { return quieten(dir, quietSettings) }
 

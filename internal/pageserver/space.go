@@ -146,12 +146,17 @@ func (s *space) fill(threads int, list []stretch, called func() bool) error {
 // bring copies the contents of a stretch to where they belong, and returns up to where it got. Like copy, it changes nothing in the space.
 func (s *space) bring(run stretch, called func() bool) (end uint64, err error) {
 	end = run[0].Start
+	unasked := uint64(0) // bytes that may be copied before anybody looks for calls
 	for _, p := range run {
 		for p.size() > 0 {
-			if called() {
-				return end, errCalled
-			}
 			head := p.within(image.Extent{Start: p.Start, End: p.Start + chunk})
+			if unasked < head.size() {
+				if called() {
+					return end, errCalled
+				}
+				unasked = chunk
+			}
+			unasked -= head.size()
 			done, err := s.copy(head)
 			if done > 0 {
 				end = head.Start + done

@@ -18,12 +18,13 @@ import (
 
 // drain is what a boot with CarrierCopy knows of the memory that it gives back, piece by piece, while page servers read it.
 type drain struct {
-	blockSize uint64
-	contents  map[string]contents // of images, by directory
-	loan      *frames.Loan        // nil until something can be given back
-	moved     time.Time           // when the horizon was
-	horizon   uint64
-	over      bool // there is none any more
+	blockSize  uint64
+	contents   map[string]contents // of images, by directory
+	loan       *frames.Loan        // nil until something can be given back
+	moved      time.Time           // when the horizon was
+	horizon    uint64
+	over       bool // there is none any more
+	overcommit *frames.Quiet
 
 	before uint64 // available memory when nothing was restored, bytes
 	least  uint64 // and the least since
@@ -98,9 +99,13 @@ func newDrain() (*drain, error) {
 
 // prepareDrain is for CarrierCopy.
 func (b *boot) prepareDrain() (err error) {
-	if b.journal.Carrier == CarrierCopy {
-		b.drain, err = newDrain()
+	if b.journal.Carrier != CarrierCopy {
+		return nil
 	}
+	if b.drain, err = newDrain(); err != nil {
+		return err
+	}
+	b.drain.overcommit, err = frames.Overcommit(workDir(b.Store.Dir()))
 	return err
 }
 
@@ -227,7 +232,11 @@ func (b *boot) endDraining() error {
 	b.drain.over = true
 	b.journal.Extra = b.drain.before - b.drain.least
 	b.note(fmt.Sprintf("%d MB of memory more than before were in use at most", b.journal.Extra>>20))
-	return pageserver.RemoveHorizon()
+	failed := pageserver.RemoveHorizon()
+	if b.drain.overcommit != nil {
+		failed = errors.Join(failed, b.drain.overcommit.Close())
+	}
+	return failed
 }
 
 // errNoRoom says that an application cannot be restored before memory was given back.
