@@ -29,12 +29,12 @@ func (s *space) skipAhead() {
 	}
 }
 
-// nextAhead returns the first stretches of what is missing ahead.
-func (s *space) nextAhead() (list []stretch) {
-	for i := 0; i < len(s.ahead.pages) && len(list) < atOnce; i++ {
+// nextAhead returns the first stretches of what is missing ahead, so many at most.
+func (s *space) nextAhead(most int) (list []stretch) {
+	for i := 0; i < len(s.ahead.pages) && len(list) <= most; i++ {
 		list = s.missing.appendStretches(list, s.ahead.pages[i])
 	}
-	return list
+	return list[:min(len(list), most)]
 }
 
 // lowest returns the lowest block of physical memory, of a size in bytes, that has contents of missing pages, and these pages. The contents are where windows say, by address.
@@ -101,14 +101,14 @@ func (f *family) drain() error {
 	if !f.outlook.reaches(next.ahead.block) {
 		return f.linger()
 	}
-	threads := 1
+	threads, most := 1, 1
 	if f.calm {
-		threads = f.threads
+		threads, most = f.threads, atOnce-1
 	}
 	f.calm = true
 	var begun atomic.Bool // whoever waits for pages that must wait for memory waits for this
 	called := func() bool { return begun.Swap(true) && f.called() }
-	return f.absorb(next, next.fill(threads, next.nextAhead(), called))
+	return f.absorb(next, next.fill(threads, next.nextAhead(most), called))
 }
 
 // rise tells everybody that nothing below an address is read any more.

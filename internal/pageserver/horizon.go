@@ -29,7 +29,7 @@ const (
 	// forsaken is how long a horizon may stay as it is without anybody's word before page servers go on beyond it.
 	forsaken = 20 * time.Second
 	// often is how often is looked at most how things are.
-	often = time.Millisecond
+	often = 5 * time.Millisecond
 	// reserve is what must be available, bytes, before pages from beyond the horizon are brought in: the kernel would end processes to find room for them.
 	reserve = 64 << 20
 )

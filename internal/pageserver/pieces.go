@@ -67,6 +67,14 @@ func (m pieces) touches(e image.Extent) bool {
 // stretch is missing pieces in one region, by address.
 type stretch []piece
 
+// size is how many bytes are missing in a stretch.
+func (s stretch) size() (bytes uint64) {
+	for _, p := range s {
+		bytes += p.size()
+	}
+	return bytes
+}
+
 // before returns the part of a stretch that is below an address.
 func (s stretch) before(end uint64) (part []image.Extent) {
 	for _, p := range s {

@@ -149,16 +149,21 @@ func (s *space) fill(threads int, list []stretch, called func() bool) error {
 // bring brings in a stretch, and returns up to where it got. Like supply, it changes nothing in the space.
 func (s *space) bring(run stretch, called func() bool) (end uint64, err error) {
 	end = run[0].Start
+	unasked := uint64(0) // bytes that may be brought in before anybody looks for calls
 	pieces := 1
 	if s.owner {
 		pieces = len(run) // all in one call
 	}
 	for len(run) > 0 {
-		if called() {
-			return end, errCalled
-		}
 		var head stretch
 		head, run = run.cut(pieces, chunk)
+		if unasked < head.size() {
+			if called() {
+				return end, errCalled
+			}
+			unasked = chunk
+		}
+		unasked -= head.size()
 		if end, err = s.supply(head); err != nil {
 			return end, err
 		}

@@ -16,6 +16,12 @@ import (
 // newSpace makes a space of the test's own memory: size bytes of which all is missing, and the contents that belong there.
 func newSpace(t *testing.T, size uint64) (s *space, memory, contents []byte) {
 	t.Helper()
+	return newSpaceIn(t, size, func(all image.Extent) []image.Window { return foam.Plan([]image.Extent{all}) })
+}
+
+// newSpaceIn is newSpace with the contents where windows say.
+func newSpaceIn(t *testing.T, size uint64, windows func(all image.Extent) []image.Window) (s *space, memory, contents []byte) {
+	t.Helper()
 	memory, err := kernel.MapAnon(int(size), kernel.ProtRead|kernel.ProtWrite, kernel.MapPrivate)
 	if err != nil {
 		t.Fatal(err)
@@ -27,18 +33,20 @@ func newSpace(t *testing.T, size uint64) (s *space, memory, contents []byte) {
 		contents = append(contents, byte(at>>12), byte(at>>20), 1, 2, 3, 4, 5, 6)
 	}
 	path := filepath.Join(t.TempDir(), "pages.foam")
-	file, err := foam.Create(path, foam.Plan([]image.Extent{all}))
+	file, err := foam.Create(path, windows(all))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	mem, err := file.Map(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(mem, contents)
-	if err := file.Unmap(mem); err != nil {
-		t.Fatal(err)
+	for _, run := range file.Runs(foam.Extents{all}, 1<<40) {
+		mem, err := file.Map(run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(mem, contents[run.Start-start:])
+		if err := file.Unmap(mem); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s = &space{missing: newPieces([]image.Extent{all}), settled: func(uint64) {}}
 	if s.source, err = foam.Open(path, file.Describe(foam.Extents{all})); err != nil {

@@ -98,9 +98,13 @@ func newDrain() (*drain, error) {
 
 // prepareDrain is for CarrierCopy.
 func (b *boot) prepareDrain() (err error) {
-	if b.journal.Carrier == CarrierCopy {
-		b.drain, err = newDrain()
+	if b.journal.Carrier != CarrierCopy {
+		return nil
 	}
+	if b.drain, err = newDrain(); err != nil {
+		return err
+	}
+	b.settings, err = frames.Overcommit(workDir(b.Store.Dir()))
 	return err
 }
 
