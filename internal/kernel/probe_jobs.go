@@ -108,6 +108,10 @@ var Jobs = []Job{
 		{"ram", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
 		{"disk", always(FeatureKexecLoad)},
 	}},
+	{"in place", "leave memory where it is: kup update --carrier frames; with kup's module (kup module build) nothing is copied", []Way{
+		{"frames=module, frames=copy", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
+		{"frames=module", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN)},
+	}},
 	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", []Way{
 		{"WP_ASYNC", always(FeatureUserfaultfd, FeatureWPAsync, FeaturePagemapScan)},
 		{"soft-dirty", always(FeatureSoftDirty, FeaturePFN)},
