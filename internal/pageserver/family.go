@@ -33,7 +33,7 @@ type family struct {
 	threads int      // that share the background fill while all is calm
 	calm    bool     // nobody has called since the last fill began: threads that are stopped at once cost more than they bring
 
-	outlook *outlook       // nil: all may be brought in at once
+	outlook *outlook       // of the server; nil: all may be brought in at once
 	source  *foam.File     // with outlook: of all spaces
 	lowest  *atomic.Uint64 // with outlook: the physical address below which nothing is read any more
 	risen   func()         // is called when lowest has changed
