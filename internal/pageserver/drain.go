@@ -127,7 +127,7 @@ func (f *family) rise(to uint64) error {
 
 // linger waits for messages, or for the horizon to be moved.
 func (f *family) linger() error {
-	const patience = 2 // ms
+	const patience = 5 // ms
 	var fds []kernel.PollFD
 	for _, s := range f.spaces {
 		fds = append(fds, kernel.PollFD{Fd: int32(s.uffd), Events: kernel.PollIn})

@@ -129,6 +129,10 @@ func TestForsakenHorizonKeepsNobody(t *testing.T) {
 			if err := os.WriteFile(horizonPath, []byte(`{"keeper": {"pid": 1, "start_time": 123456789}, "block": 1048576, "end": 1048576}`), 0o600); err != nil {
 				t.Fatal(err)
 			}
+			then := time.Now().Add(-2 * doubted)
+			if err := os.Chtimes(horizonPath, then, then); err != nil {
+				t.Fatal(err)
+			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

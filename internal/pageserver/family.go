@@ -35,7 +35,7 @@ type family struct {
 
 	fills int // so many so far
 
-	outlook *outlook       // nil: all may be brought in at once
+	outlook *outlook       // of the server; nil: all may be brought in at once
 	source  *foam.File     // with outlook: of all spaces
 	lowest  *atomic.Uint64 // with outlook: the physical address below which nothing is read any more
 	risen   func()         // is called when lowest has changed

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -28,8 +29,10 @@ var horizonPath = filepath.Join(Dir, "horizon")
 const (
 	// forsaken is how long a horizon may stay as it is without anybody's word before page servers go on beyond it.
 	forsaken = 20 * time.Second
+	// doubted is how long it may stay so before somebody looks whether its keeper is there.
+	doubted = 3 * time.Second
 	// often is how often is looked at most how things are.
-	often = 5 * time.Millisecond
+	often = 10 * time.Millisecond
 	// reserve is what must be available, bytes, before pages from beyond the horizon are brought in: the kernel would end processes to find room for them.
 	reserve = 64 << 20
 )
@@ -57,11 +60,13 @@ func RemoveHorizon() error {
 	return nil
 }
 
-// outlook is what a family knows of the horizon.
+// outlook is what a page server knows of the horizon. Its methods may be called by several goroutines.
 type outlook struct {
 	block uint64
-	end   uint64    // as it was seen last
-	seen  time.Time // when that was
+
+	mu   sync.Mutex
+	end  uint64    // as it was seen last
+	seen time.Time // when that was
 
 	looked time.Time // when available memory was
 	short  bool      // as it was then
@@ -94,12 +99,15 @@ func readHorizon() (h Horizon, at time.Time, err error) {
 
 // reaches tells whether an address may be read in the background. It looks again where the horizon is before it says no.
 func (o *outlook) reaches(address uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if address < o.end || time.Since(o.seen) < often {
 		return address < o.end
 	}
 	o.seen = time.Now()
 	h, at, err := readHorizon()
-	if o.end = h.End; err != nil || time.Since(at) > forsaken || !h.Keeper.alive() {
+	silent := time.Since(at)
+	if o.end = h.End; err != nil || silent > forsaken || silent > doubted && !h.Keeper.alive() {
 		o.end = math.MaxUint64 // nobody moves it any more
 	}
 	return address < o.end
@@ -107,6 +115,8 @@ func (o *outlook) reaches(address uint64) bool {
 
 // scarce tells whether there is too little memory to bring in pages from beyond the horizon.
 func (o *outlook) scarce() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if time.Since(o.looked) > often {
 		available, err := kexec.AvailableMemory()
 		o.looked, o.short = time.Now(), err == nil && available < reserve

@@ -51,6 +51,7 @@ type server struct {
 	families []*family
 	sources  []*foam.File
 	guard    *kernel.Guard
+	outlook  *outlook         // of families whose pages are in page frames; nil: there is no horizon
 	lowest   []*atomic.Uint64 // of families with an outlook
 	risen    chan struct{}    // has something when one of them has changed
 }
@@ -148,9 +149,12 @@ func (s *server) takeOver(p *Space, kup int, zeros []byte) error {
 
 // limit keeps a family, whose pages are in page frames, from going beyond the horizon, if there is one.
 func (s *server) limit(f *family) (err error) {
-	if f.outlook, err = lookOut(); f.outlook == nil || err != nil {
-		return err
+	if s.outlook == nil {
+		if s.outlook, err = lookOut(); s.outlook == nil || err != nil {
+			return err
+		}
 	}
+	f.outlook = s.outlook
 	f.source, f.spaces[0].outlook = f.spaces[0].source, f.outlook
 	f.lowest = &atomic.Uint64{}
 	f.risen = func() {

@@ -40,7 +40,7 @@ type space struct {
 	missing pieces
 	watched pieces             // all that was registered, wherever it is now; not known of a child
 	hot     []pieces           // what to bring in before the rest, the hottest first; only a hint, missing or not
-	outlook *outlook           // of the family; nil: it is filled in the order of hot, and then of addresses
+	outlook *outlook           // of the server; nil: it is filled in the order of hot, and then of addresses
 	ahead   ahead              // with outlook
 	settled func(bytes uint64) // is told how much less is missing
 	changes []change           // read, and not made in missing and watched

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
@@ -86,11 +87,13 @@ func gone(a *Application, lost *pageserver.Filling) error {
 
 // awaitServers waits for the page servers of an application, and returns one that has failed.
 func (b *boot) awaitServers(ctx context.Context, a *Application) (lost *pageserver.Filling, err error) {
+	const often = 40 * time.Millisecond
 	var failed error
+	var gave time.Time
 	progress := func(step string, done, total int64) {
 		b.Progress(step, done, total)
-		if failed == nil {
-			failed = b.giveBackUnneeded(ctx)
+		if failed == nil && time.Since(gave) > often {
+			failed, gave = b.giveBackUnneeded(ctx), time.Now()
 		}
 	}
 	for _, root := range a.Return.Roots {
