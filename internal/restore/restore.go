@@ -18,6 +18,8 @@ import (
 // Options says what to restore.
 type Options struct {
 	Dir string // of the image
+	// Image is the same, if it was opened already; nil: Run opens it. It saves time on demand, when contents are not verified anyway.
+	Image *image.Image
 	// OnDemand lets the processes run as soon as their mappings exist. A page server fills them meanwhile; page contents are not verified before.
 	OnDemand bool
 	// Progress is told of steps and how far they are, in bytes, by the goroutine of Run and others. May be nil.
@@ -120,9 +122,12 @@ func (r *restorer) load() error {
 	} else {
 		checks = append(checks, image.PagesLater(), image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
 	}
-	img, err := image.Open(r.options.Dir, checks...)
-	if err != nil {
-		return err
+	img := r.options.Image
+	if img == nil || !r.options.OnDemand {
+		var err error
+		if img, err = image.Open(r.options.Dir, checks...); err != nil {
+			return err
+		}
 	}
 	r.image, r.state = img, img.State
 	r.memory = memory.Rebuild{State: r.state, Image: img, Lazy: r.memory.Lazy}

@@ -73,9 +73,10 @@ type boot struct {
 	journal *Journal
 	done    Booted
 
-	settings    *frames.Settings // of the kernel, while it does not have all of its memory
-	places      []image.Extent   // the physical memory that images are in
-	placesKnown bool             // these are all
+	settings    *frames.Settings        // of the kernel, while it does not have all of its memory
+	images      map[string]*image.Image // what silence has opened, by directory, until it is restored
+	places      []image.Extent          // the physical memory that images are in
+	placesKnown bool                    // these are all
 }
 
 func (b *boot) note(what string) {
@@ -138,7 +139,7 @@ func (b *boot) notRestored(a *Application, why error) error {
 // connections that are on their way back. An application whose memory is lost is none of them, and its image forgotten.
 func (b *boot) silence() error {
 	var failed []error
-	b.placesKnown = true
+	b.images, b.placesKnown = map[string]*image.Image{}, true
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if a.over() {
@@ -150,6 +151,7 @@ func (b *boot) silence() error {
 			b.placesKnown = false
 			continue // the restore says so
 		}
+		b.images[a.Image] = img
 		places := img.State.Physical()
 		b.places = append(b.places, places...)
 		if err := frames.CheckKept(places); errors.Is(err, frames.ErrGone) {
@@ -193,7 +195,8 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 	if err := l.Captured(a.Image, true); err != nil {
 		return err
 	}
-	options := restore.Options{Dir: a.Image, OnDemand: onDemand, Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, Image: b.images[a.Image], OnDemand: onDemand, Progress: b.Progress}
+	delete(b.images, a.Image)
 	if a.Return, err = restore.Run(ctx, options); err != nil {
 		b.note("retry " + a.Name + ": " + err.Error())
 		first := err

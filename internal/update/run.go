@@ -256,9 +256,6 @@ func (u *update) change(ctx context.Context) error {
 		return err
 	}
 	u.note("captured")
-	if err := u.checkFrames(); err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
