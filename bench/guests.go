@@ -61,6 +61,8 @@ type Update struct {
 	All     report.Duration `json:"all_answered_ms"` // from the freeze until every connection has had an answer
 	Filled  report.Duration `json:"filled_ms"`       // from the freeze until all memory is back; 0 if it came before the first answer
 
+	Boot report.Steps `json:"boot"` // of kup boot, until the application ran
+
 	// What kup says of itself.
 	Capture *checkpoint.Report `json:"capture"`
 	Return  *restore.Report    `json:"return"`
@@ -210,6 +212,11 @@ func (u *Update) clients(t *trial.Timeline, l *load.Load, began time.Time) {
 	if filled := t.At("filled " + trial.Cache); filled.After(first) {
 		u.Filled = since(freeze, filled)
 	}
+	for i, m := range t.Marks {
+		if m.At.After(boot) && !m.At.After(first) {
+			u.Boot = append(u.Boot, report.Step{Name: m.What, Time: since(t.Marks[i-1].At, m.At)})
+		}
+	}
 	if ahead := t.At("copied ahead"); !ahead.IsZero() {
 		for _, step := range u.Capture.Steps {
 			if step.Name == "pre-copy" {
@@ -238,5 +245,5 @@ func (u *Update) lines() string {
 	if u.Precopy != 0 {
 		text += fmt.Sprintf("  pre-copy %v, with %.0f answers per second instead of %.0f\n", u.Precopy, u.Slowed, u.Rate)
 	}
-	return text + fmt.Sprintf("    captured: %v\n    restored: %v\n", u.Capture.Steps, u.Return.Steps)
+	return text + fmt.Sprintf("    captured: %v\n    booted: %v\n    restored: %v\n", u.Capture.Steps, u.Boot, u.Return.Steps)
 }

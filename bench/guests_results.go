@@ -72,9 +72,9 @@ func (r *UpdateResults) tables() string {
 	r.tableOfParts(&b)
 	r.tableOfFrozen(&b)
 	r.tableOfPrecopy(&b)
-	b.WriteString("\n## Restores, step by step\n\n| | kup's restore |\n|---|---|\n")
+	b.WriteString("\n## Restores, step by step\n\n| | kup boot, until the first answer | kup's restore |\n|---|---|---|\n")
 	for _, u := range r.Updates {
-		fmt.Fprintf(&b, "| %s | %v |\n", u.name(), u.Return.Steps)
+		fmt.Fprintf(&b, "| %s | %v | %v |\n", u.name(), u.Boot, u.Return.Steps)
 	}
 	return b.String()
 }

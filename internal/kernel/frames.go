@@ -39,7 +39,7 @@ type FramesBind struct {
 type framesRange struct{ start, length, freed uint64 }
 
 // FramesPreserve tells the module that there are preserved frames in a range of physical memory, bytes. ENXIO: the boot loader has not reserved it for us;
-// EEXIST: the module knows; EBUSY: some of it is in use.
+// EEXIST: the module knows; EBUSY: some of it is in use, as far as it has looked.
 func FramesPreserve(fd int, start, length uint64) error {
 	r := framesRange{start: start, length: length}
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), framesPreserve, uintptr(unsafe.Pointer(&r))); e != 0 {

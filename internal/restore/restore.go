@@ -20,6 +20,8 @@ import (
 // Options says what to restore.
 type Options struct {
 	Dir string // of the image
+	// Image is the same, if it was opened already; nil: Run opens it. It saves time on demand, when contents are not verified anyway.
+	Image *image.Image
 	// OnDemand lets the processes run as soon as their mappings exist. A page server fills them meanwhile; page contents are not verified before.
 	OnDemand bool
 	Fallback bool // take memory from files even if page frames have it, too; see image.Memory
@@ -123,9 +125,12 @@ func (r *restorer) load() error {
 	} else {
 		checks = append(checks, image.PagesLater(), image.WithContents(func(done, total int64) { r.options.Progress("verify", done, total) }))
 	}
-	img, err := image.Open(r.options.Dir, checks...)
-	if err != nil {
-		return err
+	img := r.options.Image
+	if img == nil || !r.options.OnDemand {
+		var err error
+		if img, err = image.Open(r.options.Dir, checks...); err != nil {
+			return err
+		}
 	}
 	if err := r.fallBack(img); err != nil {
 		return err

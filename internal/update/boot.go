@@ -77,9 +77,10 @@ type boot struct {
 	bound      bool  // bindOnce was called
 	unbindable error // why memory that has stayed where it was cannot be used
 
-	settings    *frames.Settings // of the kernel, while it does not have all of its memory
-	places      []image.Extent   // the physical memory that images are in
-	placesKnown bool             // these are all
+	settings    *frames.Settings        // of the kernel, while it does not have all of its memory
+	images      map[string]*image.Image // what silence has opened, by directory, until it is restored
+	places      []image.Extent          // the physical memory that images are in
+	placesKnown bool                    // these are all
 }
 
 func (b *boot) note(what string) {
@@ -149,7 +150,7 @@ func (b *boot) notRestored(a *Application, why error) error {
 func (b *boot) silence() error {
 	var failed []error
 	huge := hugePages{}
-	b.placesKnown = true
+	b.images, b.placesKnown = map[string]*image.Image{}, true
 	for i := range b.journal.Applications {
 		a := &b.journal.Applications[i]
 		if a.over() {
@@ -166,6 +167,7 @@ func (b *boot) silence() error {
 			b.placesKnown = b.placesKnown && a.over()
 			continue // the restore says so
 		}
+		b.images[a.Image] = img
 		b.places = append(b.places, img.State.Physical()...)
 		if b.drain != nil {
 			b.drain.know(a.Image, img.State)
@@ -224,10 +226,11 @@ func (b *boot) restore(ctx context.Context, a *Application, onDemand bool) error
 }
 
 func (b *boot) bringBack(ctx context.Context, a *Application, onDemand bool) (err error) {
-	options := restore.Options{Dir: a.Image, Fallback: a.Fallback != "", Progress: b.Progress}
+	options := restore.Options{Dir: a.Image, Image: b.images[a.Image], Fallback: a.Fallback != "", Progress: b.Progress}
 	if options.OnDemand, err = b.makeRoom(ctx, a, onDemand); err != nil {
 		return err
 	}
+	delete(b.images, a.Image)
 	a.Return, err = restore.Run(ctx, options)
 	return err
 }

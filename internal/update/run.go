@@ -286,9 +286,6 @@ func (u *update) change(ctx context.Context) error {
 	if err := u.captureSettled(ctx); err != nil {
 		return err
 	}
-	if err := u.checkFrames(); err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

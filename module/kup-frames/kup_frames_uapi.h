@@ -17,7 +17,8 @@
 
 /*
  * KUP_FRAMES_PRESERVE says that there is preserved memory in a range, which lies in one entry of setup_data.
- * Errors: EINVAL, malformed; ENXIO, not reserved for us; EEXIST, said before; EBUSY, some page is in use, so that it cannot have been preserved.
+ * Errors: EINVAL, malformed; ENXIO, not reserved for us; EEXIST, said before; EBUSY, a page is in use, so that it cannot have been preserved. Not all
+ * pages are looked at here: one that is in use gives EIO when it is to be bound.
  */
 struct kup_frames_range {
 	__u64 start;	/* physical */

@@ -66,17 +66,21 @@ static bool untouched(struct page *page)
 	return PageReserved(page) && &folio->page == page && folio_ref_count(folio) == 1 && !folio->mapping && !folio_test_lru(folio);
 }
 
+/* So many frames, at a multiple of that, are online together (include/linux/mmzone.h, PAGES_PER_SUBSECTION), and freed as one if all are unclaimed: 2 MB. */
+#define BLOCK 512UL
+#define BLOCK_ORDER 9
+
+/* check_pages looks at one page of each block, for that has to be done before applications run; whoever claims a page looks at it again. */
 static int check_pages(const struct preserved *r)
 {
 	unsigned long pfn;
 
-	for (pfn = r->first; pfn < r->first + r->pages; pfn++) {
+	for (pfn = r->first; pfn < r->first + r->pages; pfn = ALIGN(pfn + 1, BLOCK)) {
 		struct page *page = pfn_to_online_page(pfn);
 
 		if (!page || !untouched(page))
 			return -EBUSY;
-		if (pfn % 4096 == 0)
-			cond_resched();
+		cond_resched();
 	}
 	return 0;
 }
@@ -182,10 +186,6 @@ void preserved_took(struct preserved *r, unsigned long n)
 	if (atomic_long_sub_and_test(n, &r->left))
 		module_put(THIS_MODULE);
 }
-
-/* So many frames, at a multiple of that, are freed as one if all of them are unclaimed: 2 MB. */
-#define BLOCK 512UL
-#define BLOCK_ORDER 9
 
 static bool claim_block(struct preserved *r, unsigned long first)
 {
