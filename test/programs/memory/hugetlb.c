@@ -39,6 +39,7 @@ int main(int argc, char **argv) {
         check_huge("the private mapping", p);
         check_huge("the shared mapping", shared);
         check_huge("the memfd", mapped);
+        nap(10);
     }
     CHECK_EQ("exit code of the child", 0, exited(pid, "child"));
     return ok();
