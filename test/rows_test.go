@@ -55,6 +55,7 @@ var memoryRows = []row{
 	{name: "locked", source: "memory/locked"},
 	{name: "lockall", source: "memory/lockall"},
 	{name: "hugepages", source: "memory/hugepages", restless: true},
+	{name: "fragmented", source: "memory/fragmented"},
 	{name: "hugetlb", source: "memory/hugetlb", prepare: reserveHugePages},
 	{name: "guards", source: "memory/guards"},
 	{name: "noreserve", source: "memory/noreserve"},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -92,25 +91,19 @@ func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64
 			return err
 		}
 		defer to.Close()
-		if kernel.ReadMemoryRanges(pid, ranges(b), to.Parts) != nil {
-			if err := copySingly(f, b, to, pid); err != nil {
-				return err
-			}
+		if err := readRuns(pid, b, to.Parts); err != nil {
+			return cmp.Or(reserve(f, b), err) // if the file system is full, that is why
 		}
 		moved(int64(foam.Extents(b).Total()))
 		return nil
 	})
 }
 
-// copySingly copies run by run, where not all could be read at once.
-func copySingly(f *foam.File, b foam.Batch, to *foam.View, pid int) error {
-	for i, e := range b {
-		err := readPages(pid, e.Start, to.Parts[i])
-		if err == nil {
-			continue
+func reserve(f *foam.File, b foam.Batch) error {
+	for _, e := range b {
+		if err := f.Reserve(e); err != nil {
+			return err
 		}
-		// If the file system is full, that is why.
-		return cmp.Or(f.Reserve(e), err)
 	}
 	return nil
 }
@@ -158,13 +151,12 @@ func (c *Capture) compare(p *image.Process, pid int, pages foam.Extents) error {
 			return err
 		}
 		defer stored.Close()
-		var now []byte
+		now := cut(make([]byte, foam.Extents(b).Total()), foam.Extents(b))
+		if err := readRuns(pid, b, now); err != nil {
+			return err
+		}
 		for i, e := range b {
-			now = slices.Grow(now[:0], len(stored.Parts[i]))[:len(stored.Parts[i])]
-			if err := readPages(pid, e.Start, now); err != nil {
-				return err
-			}
-			if at, same := firstDifference(now, stored.Parts[i]); !same {
+			if at, same := firstDifference(now[i], stored.Parts[i]); !same {
 				return fmt.Errorf("pid %d: the page at %#x differs from its copy in %s: a write was missed, which is a bug in kup", p.PID, e.Start+at, p.Memory.FOAM.Name)
 			}
 		}

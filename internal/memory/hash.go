@@ -72,16 +72,11 @@ func difference(f *image.FOAM, now []byte) error {
 // pageReader reads runs of pages, one into each part. Several goroutines may use it at once.
 type pageReader func(runs foam.Batch, parts [][]byte) error
 
-// processPages reads pages of a process that does not run.
+// processPages reads pages of a process that does not run, each from the frame that it is in and will be in.
 func processPages(pid int) pageReader {
 	return func(runs foam.Batch, parts [][]byte) error {
-		if kernel.ReadMemoryRanges(pid, ranges(runs), parts) == nil {
-			return nil
-		}
-		for i, e := range runs {
-			if err := readPages(pid, e.Start, parts[i]); err != nil {
-				return fmt.Errorf("pid %d: %w", pid, err)
-			}
+		if err := readPeeked(pid, runs, parts); err != nil {
+			return fmt.Errorf("pid %d: %w", pid, err)
 		}
 		return nil
 	}

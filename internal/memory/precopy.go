@@ -178,7 +178,7 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 			return err
 		}
 		defer to.Close()
-		all := kernel.ReadMemoryRanges(p.pid, ranges(b), to.Parts) == nil
+		all := readRuns(p.pid, b, to.Parts) == nil
 		mu.Lock()
 		defer mu.Unlock()
 		for i, e := range b {

@@ -181,7 +181,7 @@ func readShared(to []byte, f *os.File, m *image.SharedMem, e image.Extent) (err 
 	if m.Huge == 0 {
 		_, err = f.ReadAt(to[:min(uint64(len(to)), m.Size-e.Start)], int64(e.Start))
 	} else {
-		err = copyMapped(to, f, e)
+		err = copyMapped(to, f, m, e)
 	}
 	if err != nil {
 		return fmt.Errorf("at %#x: %w", e.Start, err)
@@ -190,14 +190,23 @@ func readShared(to []byte, f *os.File, m *image.SharedMem, e image.Extent) (err 
 }
 
 // copyMapped reads hugetlb memory, which is not always readable by read(2), through a mapping.
-func copyMapped(to []byte, f *os.File, e image.Extent) error {
-	from, err := kernel.MapFile(f, int64(e.Start), int(e.End-e.Start), false)
+func copyMapped(to []byte, f *os.File, m *image.SharedMem, e image.Extent) error {
+	from, whole, err := mapHugeTLB(f, m, e, false)
 	if err != nil {
 		return err
 	}
-	defer kernel.Unmap(from)
+	defer kernel.Unmap(whole)
 	copy(to, from)
 	return nil
+}
+
+// mapHugeTLB maps a part of hugetlb memory. That goes by whole pages of it, which the caller unmaps.
+func mapHugeTLB(f *os.File, m *image.SharedMem, e image.Extent, write bool) (part, whole []byte, err error) {
+	start, end := e.Start&^(m.Huge-1), (e.End+m.Huge-1)&^(m.Huge-1)
+	if whole, err = kernel.MapFile(f, int64(start), int(end-start), write); err != nil {
+		return nil, nil, err
+	}
+	return whole[e.Start-start : e.End-start], whole, nil
 }
 
 // dataExtents lists the parts of a tmpfs object that are not holes, in whole pages.

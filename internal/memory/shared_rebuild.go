@@ -182,11 +182,11 @@ func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64))
 		}
 		defer from.Unmap(mem)
 		if m.Huge != 0 {
-			into, err := kernel.MapFile(to, int64(e.Start), len(mem), true)
+			into, whole, err := mapHugeTLB(to, m, e, true)
 			if err != nil {
 				return err
 			}
-			defer kernel.Unmap(into)
+			defer kernel.Unmap(whole)
 			copy(into, mem)
 		} else if _, err := to.WriteAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start)); err != nil {
 			return err

@@ -16,7 +16,7 @@ type hugePages map[uint64]uint64
 func (h hugePages) add(st *image.State) {
 	for _, p := range st.Processes {
 		for _, v := range p.Memory.VMAs {
-			if v.Kind == image.VMAHugeTLB {
+			if v.Kind == image.VMAHugeTLB && v.Page > 0 {
 				h[v.Page] += (v.End - v.Start) / v.Page
 			}
 		}
