@@ -47,10 +47,13 @@ func openFileSystems() (*fileSystems, error) {
 	return f, nil
 }
 
-// freeze makes all file systems clean. Until thaw, whoever writes to them waits, kup included.
+// freeze makes all file systems clean. Until thaw, whoever writes to them waits, kup included. It may be done again after that.
 func (f *fileSystems) freeze() error {
 	kernel.Sync()
 	for i, dir := range f.open {
+		if dir == nil {
+			continue
+		}
 		f.will.ThawFileSystem(i, dir)
 		err := kernel.FreezeFileSystem(dir)
 		f.done = i + 1

@@ -281,8 +281,22 @@ func (u *update) enter() {
 	}
 }
 
-// change is the downtime, up to the jump.
+// change is the downtime, up to the jump. It begins anew if page frames that are to stay have moved meanwhile.
 func (u *update) change(ctx context.Context) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := u.changeOnce(ctx)
+		if !errors.Is(err, frames.ErrMoved) || try == tries || ctx.Err() != nil {
+			return err
+		}
+		if failed := u.dismiss(); failed != nil {
+			return errors.Join(err, failed)
+		}
+		u.note("thawed, to try again: " + err.Error())
+	}
+}
+
+func (u *update) changeOnce(ctx context.Context) error {
 	if err := u.captureSettled(ctx); err != nil {
 		return err
 	}
