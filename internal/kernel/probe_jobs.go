@@ -106,6 +106,7 @@ var Jobs = []Job{
 	}},
 	{"carrier", "carry memory to another kernel: kup update --carrier", []Way{
 		{"ram", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
+		{"frames=copy", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
 		{"disk", always(FeatureKexecLoad)},
 	}},
 	{"pre-copy", "save most of the memory before the freeze: kup checkpoint --precopy", []Way{

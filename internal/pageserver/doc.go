@@ -6,6 +6,9 @@
 //   - A family is the space of a restored process and those of the children that it forks meanwhile. Each family has one thread of the
 //     server, which nothing else runs on. It alone reads messages and serves faults; if there are processors enough, others help it to fill what nobody waits for.
 //   - What is hot was written shortly before the checkpoint: of what nobody waits for, it comes first. It moves with its mapping.
+//   - The horizon is up to where in physical memory a server reads what nobody waits for, if it reads page frames that the kernel gets back, block by block, when they were read.
+//     Then it goes from the lowest block upwards, for all spaces of a family alike, and says what it does not need any more (Filling.Lowest). Who waits for a page gets
+//     it from anywhere, unless memory is scarce, and between two who wait something is read from the lowest block: that makes room.
 //   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
 //     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing.
 //
