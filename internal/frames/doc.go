@@ -4,7 +4,7 @@
 //
 // In the old kernel a Pool takes huge pages. They lie in whole memory blocks, the unit in which Linux adds memory while it runs (Documentation/
 // admin-guide/mm/memory-hotplug.rst), and the next kernel is told of these blocks twice: in its memory map they are "soft reserved", so that it leaves
-// them alone, and its command line says that it was us (Parameters). In the next kernel Map shows the frames, and GiveBack hands the blocks to the
+// them alone, and its command line says that it was us (Parameters). In the next kernel Memory shows the frames, and GiveBack hands the blocks to the
 // page allocator when nothing needs them any more. A machine that is switched off forgets all of it: ErrGone.
 //
 // Nothing of a Pool outlives the process that took it, unless the kernel changes.
@@ -20,7 +20,8 @@
 //	moved, err := inventory.Moved()                // just before the jump: whether the inventory is still true
 //
 // InPlace is all of this for an update. The next kernel reserves what stays (ReservedParameter), but manages it, so that a Binder, which needs kup's module (folder
-// module), can make each page frame ordinary memory of a process without a copy, and hand the rest to the page allocator.
+// module), can make each page frame ordinary memory of a process without a copy, and hand the rest to the page allocator. Or, without a module, whole memory blocks are
+// "soft reserved" as above, in units that are given back one by one (Loan), while the contents of others are still being copied to the processes.
 //
 // Close of both puts the machine back as it was. After a kup that was killed Recover does so, from records in dir, as does whoever begins anew there.
 //

@@ -106,6 +106,7 @@ var Jobs = []Job{
 	}},
 	{"carrier", "carry memory to another kernel: kup update --carrier", []Way{
 		{"ram", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
+		{"frames=copy", always(FeatureKexecLoad, FeatureMemoryMap, FeatureMemoryBlocks, FeatureHugeTLB, FeaturePFN, FeatureDevMem)},
 		{"disk", always(FeatureKexecLoad)},
 	}},
 	{"in place", "leave memory where it is: kup update --carrier frames; with kup's module (kup module build) nothing is copied", []Way{

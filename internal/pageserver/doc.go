@@ -9,6 +9,9 @@
 //   - Page frames that have outlived a change of the kernel are bound instead of copied: they become the process's (frames.Binder). That is possible once, so it is done as
 //     soon as the process runs, and as long as no other space lacks the same: what a fork leaves missing in parent and child is copied to the child, and to the parent if it
 //     asks for it.
+//   - The horizon is up to where in physical memory a server reads what nobody waits for, if it reads page frames that the kernel gets back, block by block, when they were read.
+//     Then it goes from the lowest block upwards, for all spaces of a family alike, and says what it does not need any more (Filling.Lowest). Who waits for a page gets
+//     it from anywhere, unless memory is scarce, and between two who wait something is read from the lowest block: that makes room.
 //   - The guard is a small process that holds the server's descriptors open (kernel.Guard). If the server ends before the last page is in, the
 //     guard becomes the undertaker, a kup of its own, which ends the application: it would read zeros where its pages are missing. Page frames that were bound end with it.
 //

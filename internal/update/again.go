@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kup-project/kup/internal/frames"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/procfs"
 )
@@ -32,7 +33,7 @@ func (b *boot) copyInstead(why error) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(kexec.CheckMachine(), checkGiveBack(release), checkDevMem()); err != nil {
+	if err := errors.Join(kexec.CheckMachine(), checkGiveBack(release), kernel.FeatureDevMem.Err()); err != nil {
 		return err
 	}
 	if _, err := kexec.Load(next); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -94,7 +95,7 @@ func (u *update) tryCarrier(ctx context.Context, c Carrier) (err error) {
 			err = u.stayInPlace(ctx, frames.Binds)
 		}
 	case CarrierCopy:
-		if err = errors.Join(checkGiveBack(u.next.Image.Version), checkDevMem()); err == nil {
+		if err = errors.Join(checkGiveBack(u.next.Image.Version), kernel.FeatureDevMem.Err()); err == nil {
 			err = u.stayInPlace(ctx, frames.Copies)
 		}
 	default:
@@ -130,15 +131,6 @@ func checkGiveBack(release string) error {
 		}
 	}
 	return nil
-}
-
-// checkDevMem tells whether physical memory can be read, which must be so in the next kernel: what keeps it from us here does so there, too.
-func checkDevMem() error {
-	file, err := os.Open("/dev/mem")
-	if err != nil {
-		return fmt.Errorf("memory that stays where it is could not be read by the next kernel: %w", err)
-	}
-	return file.Close()
 }
 
 // pool is where sessions put memory, nil for files.
