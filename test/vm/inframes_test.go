@@ -19,7 +19,9 @@ func lookIntoFrames(t *testing.T, files map[string]string) (parameter string) {
 	t.Helper()
 	const keep = "/usr/lib/kup-test/keep-images"
 	files[inframes] = vmtest.Build(t, "./test/vm/testdata/inframes")
-	files[keep] = script(t, "rm -rf /run/images; cp -r /run/kup/update"+trial.StateDir+"/images /run/images && exec /bin/network-up")
+	// khugepaged makes huge pages of small ones, elsewhere.
+	calm := "cd /sys/kernel/mm/transparent_hugepage/khugepaged && echo 1 >pages_to_scan && echo 1000000 >scan_sleep_millisecs && cd / || exit\n"
+	files[keep] = script(t, calm+"rm -rf /run/images; cp -r /run/kup/update"+trial.StateDir+"/images /run/images && exec /bin/network-up")
 	return "kup.boot=--network-up=" + keep
 }
 
