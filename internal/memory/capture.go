@@ -26,6 +26,7 @@ type Capture struct {
 	InPlace   *frames.InPlace  // what lets private memory stay where it is; nil: it is copied
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
+	alone    map[int]foam.Extents                 // by process ID: where nobody else had a page when Survey looked
 
 	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
 	open   map[int]*foam.File   // by process ID, but for those in Precopies
