@@ -27,6 +27,7 @@ type Capture struct {
 	Fallback  bool             // with Frames: contents go into files as well; the rounds of pre-copy are for these then
 
 	surveyed map[int]map[procfs.Mapping]image.VMA // by process ID
+	alone    map[int]foam.Extents                 // by process ID: where nobody else had a page when Survey looked
 
 	left   map[int]foam.Extents // what Dump or DumpHeld has to copy of each process
 	open   map[int]*foam.File   // by process ID, but for those in Precopies

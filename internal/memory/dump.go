@@ -30,7 +30,7 @@ func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 	if err != nil {
 		return err
 	}
-	if err := copyPages(f, c.left[p.PID], p.PID, moved); err != nil {
+	if err := c.copyLeft(f, p.PID, moved); err != nil {
 		return err
 	}
 	return c.dumpFallback(p.PID, moved)
@@ -83,15 +83,29 @@ func (c *Capture) MakeRoom(pid int) error {
 	return f.Keep(f.Batches(foam.Merged(own.all...), chunk), chunk)
 }
 
+// copyLeft copies what is left of a process into its FOAM. Where Survey has seen that nobody shares anything, the freeze need not look: that would take a tenth as long
+// as the copy.
+func (c *Capture) copyLeft(f *foam.File, pid int, moved func(bytes int64)) error {
+	own := c.left[pid].Intersect(c.alone[pid])
+	if err := copyBy(readPinned, f, own, pid, moved); err != nil {
+		return err
+	}
+	return copyPages(f, c.left[pid].Minus(own), pid, moved)
+}
+
 // copyPages copies pages of a process into a FOAM file.
 func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
+	return copyBy(readRuns, f, pages, pid, moved)
+}
+
+func copyBy(read func(pid int, runs foam.Batch, parts [][]byte) error, f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
 	return parallel.Each(f.Batches(pages, chunk), func(b foam.Batch) error {
 		to, err := f.View(b)
 		if err != nil {
 			return err
 		}
 		defer to.Close()
-		if err := readRuns(pid, b, to.Parts); err != nil {
+		if err := read(pid, b, to.Parts); err != nil {
 			return cmp.Or(reserve(f, b), err) // if the file system is full, that is why
 		}
 		moved(int64(foam.Extents(b).Total()))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/pageserver"
@@ -39,7 +40,7 @@ func describe(pid int, watched bool) ([]described, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, described{v, m.Mapping})
+		all = append(all, described{v, m.Mapping, m.InOthers == 0})
 	}
 	return all, nil
 }
@@ -47,6 +48,7 @@ func describe(pid int, watched bool) ([]described, error) {
 type described struct {
 	image.VMA
 	mapping procfs.Mapping
+	alone   bool // no page of it is in another page table
 }
 
 // Survey describes the mappings of a running process ahead of its freeze, in which reading smaps would cost 7 ms per GB. The freeze
@@ -58,13 +60,17 @@ func (c *Capture) Survey(pid int) error {
 		return err
 	}
 	known := make(map[procfs.Mapping]image.VMA, len(all))
+	var alone foam.Extents
 	for _, d := range all {
 		known[d.mapping] = d.VMA
+		if d.alone {
+			alone = append(alone, image.Extent{Start: d.Start, End: d.End})
+		}
 	}
 	if c.surveyed == nil {
-		c.surveyed = map[int]map[procfs.Mapping]image.VMA{}
+		c.surveyed, c.alone = map[int]map[procfs.Mapping]image.VMA{}, map[int]foam.Extents{}
 	}
-	c.surveyed[pid] = known
+	c.surveyed[pid], c.alone[pid] = known, foam.Merged(alone...)
 	return nil
 }
 
@@ -110,7 +116,7 @@ func (c *Capture) asSurveyed(pid int, skip, n uint64) ([]described, error) {
 		if !ok {
 			return nil, nil
 		}
-		all = append(all, described{v, m})
+		all = append(all, described{VMA: v, mapping: m})
 	}
 	return all, nil
 }

@@ -83,14 +83,14 @@ func TestMaps(t *testing.T) {
 func TestSMaps(t *testing.T) {
 	got, err := parseSMaps(1, strings.NewReader(
 		"7f0000000000-7f0000200000 rw-p 00000000 00:00 0                          [anon: jit]\n"+
-			"Size:               2048 kB\nKernelPageSize:     2048 kB\nRss:                  12 kB\nAnonymous:             8 kB\nSwap:                  4 kB\n"+
+			"Size:               2048 kB\nKernelPageSize:     2048 kB\nRss:                  12 kB\nShared_Clean:          1 kB\nShared_Dirty:          2 kB\nPrivate_Dirty:         9 kB\nAnonymous:             8 kB\nShared_Hugetlb:        4 kB\nSwap:                  4 kB\n"+
 			"Locked:               12 kB\nTHPeligible:           0\nProtectionKey:         3\nVmFlags: rd wr mr mw me ac ht \n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []SMapping{{
 		Mapping:  Mapping{Start: 0x7f0000000000, End: 0x7f0000200000, Read: true, Write: true, Path: "[anon: jit]"},
-		PageSize: 2 << 20, Rss: 12 << 10, Anon: 8 << 10, Swap: 4 << 10, Locked: 12 << 10, PKey: 3,
+		PageSize: 2 << 20, Rss: 12 << 10, InOthers: 7 << 10, Anon: 8 << 10, Swap: 4 << 10, Locked: 12 << 10, PKey: 3,
 		Flags: []string{"rd", "wr", "mr", "mw", "me", "ac", "ht"},
 	}}
 	if d := cmp.Diff(want, got); d != "" {

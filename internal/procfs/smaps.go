@@ -14,6 +14,7 @@ type SMapping struct {
 	Mapping
 	PageSize uint64 // of the kernel for this mapping: larger than 4 KiB for hugetlb
 	Rss      uint64 // present pages
+	InOthers uint64 // of these, and of hugetlb ones, in other page tables, too
 	Anon     uint64 // of these, anonymous
 	Huge     uint64 // of these, in transparent huge pages that are mapped as such
 	Swap     uint64
@@ -61,6 +62,8 @@ func parseSMaps(pid int, r io.Reader) ([]SMapping, error) {
 			m.PageSize = bytes()
 		case "Rss":
 			m.Rss = bytes()
+		case "Shared_Clean", "Shared_Dirty", "Shared_Hugetlb":
+			m.InOthers += bytes()
 		case "Anonymous":
 			m.Anon = bytes()
 		case "AnonHugePages":
