@@ -60,8 +60,8 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 	t.Run("module", func(t *testing.T) {
 		staysWhereItIs(t, "frames=module", func(line string) []string { return []string{"--carrier", "frames", "--module", module(line)} }, func(t *testing.T, g *trial.Guest) {
 			for name, pages := range inFrames(t, g) {
-				// A few pages were needed before the program ran, and some were given up since.
-				if pages.Elsewhere > 16+pages.Same/200 || pages.Absent > 16+pages.Same/20 {
+				// A few pages were needed before the program ran, and by now it has given up some and got others.
+				if pages.Elsewhere > 64+pages.Same/20 || pages.Absent > 512+pages.Same/20 {
 					t.Errorf("%s: %+v", name, pages)
 				}
 			}
