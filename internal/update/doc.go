@@ -1,6 +1,6 @@
 // Package update carries all applications under kup's care over a change of the kernel.
 //
-// Run (run.go) is the old kernel's part: check -> load the next kernel -> freeze -> capture -> switch. Boot (boot.go) is the new
+// Run (run.go, change.go) is the old kernel's part: check -> load the next kernel -> freeze -> capture -> switch. Boot (boot.go) is the new
 // kernel's part, to be run before the network interface is up: silence -> network up -> restore -> fill -> settle. The applications run from
 // restore on; fill (fill.go) waits for their memory.
 //
