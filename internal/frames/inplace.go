@@ -8,6 +8,7 @@ import (
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
+	"github.com/kup-project/kup/internal/procfs"
 )
 
 // ErrMoved says that the kernel has moved page frames that were to stay where they are.
@@ -105,15 +106,7 @@ func kept(ram, slice kexec.Ranges, blockSize uint64, next Next) (all kexec.Range
 
 // movable is how much memory of the processes will have to be copied, bytes.
 func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
-	var all []Process
-	for _, pid := range pids {
-		private, err := PrivateMappings(pid)
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, Process{pid, private})
-	}
-	v, err := Scan(all)
+	v, err := scanRunning(pids)
 	if err != nil {
 		return 0, err
 	}
@@ -125,6 +118,27 @@ func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
 	}
 	shared, err := kexec.SharedMemory()
 	return bytes + shared, err
+}
+
+// scanRunning is Scan for all private memory of processes that run. Those that end meanwhile are left out.
+func scanRunning(pids []int) (*Inventory, error) {
+	const tries = 10
+	for try := 1; ; try++ {
+		var all []Process
+		for _, pid := range pids {
+			private, err := PrivateMappings(pid)
+			switch {
+			case err == nil:
+				all = append(all, Process{pid, private})
+			case !procfs.Gone(err):
+				return nil, err
+			}
+		}
+		v, err := Scan(all)
+		if err == nil || !procfs.Gone(err) || try == tries {
+			return v, err
+		}
+	}
 }
 
 // Kept is the memory that the next kernel must reserve, or leave alone.

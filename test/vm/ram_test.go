@@ -52,11 +52,12 @@ func TestMemoryTravelsInRAM(t *testing.T) {
 func TestApplicationsStartAfreshIfRAMIsLost(t *testing.T) {
 	files := map[string]string{}
 	buildModules(t, files, "6.12")
+	addDAX(t, files, "6.12")
 	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	must(t, g, "kup", "run", "-d", "--name", "runs", "--", "sh", "-c", "echo started >>/data/runs; exec sleep 100000")
 	starts := "started\n"
 	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
-	for _, carrier := range []string{"ram", "frames"} {
+	for _, carrier := range []string{"ram", "frames=module", "frames=copy"} {
 		go g.Update(t.Context(), "6.12", "--carrier", carrier, "--module", module("6.12"))
 		eventually(t, "the jump", func() bool { return slices.ContainsFunc(g.Marks(), func(m vm.Mark) bool { return m.What == "jump" }) })
 		if err := g.PowerCut(t.Context()); err != nil {
