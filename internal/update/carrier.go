@@ -48,7 +48,7 @@ func (u *update) chooseCarrier(ctx context.Context) error {
 
 func (u *update) forcedCarrier(ctx context.Context, c Carrier) error {
 	err := u.tryCarrier(ctx, c)
-	if err != nil && c == CarrierRAM || errors.Is(err, frames.ErrNoRoom) || errors.Is(err, frames.ErrNoSlice) {
+	if err != nil && c != CarrierModule || errors.Is(err, frames.ErrNoRoom) || errors.Is(err, frames.ErrNoSlice) {
 		return refuse.Errorf("%w; --carrier disk needs less", err)
 	}
 	return err

@@ -25,6 +25,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	files := build(t, survivors)
 	buildModules(t, files, "6.1", "6.12")
 	files["/bin/next"] = vmtest.Build(t, "./internal/kexec/testdata/next")
+	addDAX(t, files, "6.12")
 	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	for _, p := range survivors {
 		p.start(t, g)
@@ -60,12 +61,15 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
-		{"no module", "", good + " --carrier frames", exitRefused, "kup module build", ""},
+		{"no module", "", good + " --carrier frames=module", exitRefused, "kup module build", ""},
 		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, "vermagic", ""},
 		{"a module for another kernel", "", good + " --carrier frames --module " + module("6.1"), exitRefused, "kup module build", ""},
 		{"nothing to fall back to", "", good + " --carrier ram --keep-fallback", exitRefused, "--carrier frames", ""},
 		{"kup is killed with memory in place", "", whenItSays("frozen", "kill -9 $pid", good+inPlace), killed, "",
 			good + inPlace + " --dry-run && ! grep -q offline /sys/devices/system/memory/memory*/state && test $(cat /proc/sys/vm/compact_unevictable_allowed) = 1"},
+		{"kup is killed with memory in place, to be copied", "", whenItSays("frozen", "kill -9 $pid", good+" --carrier frames=copy"), killed, "",
+			good + " --carrier frames --dry-run | grep frames=copy && ! grep -q offline /sys/devices/system/memory/memory*/state"},
+		{"no way to get memory back", "mv /lib/modules /lib/elsewhere", good + " --carrier frames=copy", exitRefused, "dax_hmem", "mv /lib/elsewhere /lib/modules"},
 		{"too little memory for the next kernel beside the applications", "mkdir -p /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 400)) 2>/dev/null",
 			good + inPlace, exitRefused, "MB of memory are available", "umount /run/full && ! grep -q offline /sys/devices/system/memory/memory*/state"},

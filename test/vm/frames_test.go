@@ -204,6 +204,39 @@ func TestMoreMemoryThanTheNextKernelStartsWith(t *testing.T) {
 	}
 }
 
+// TestApplicationStartsAfreshIfItsPagesAreGone kills a page server when some of what it has read was given back.
+func TestApplicationStartsAfreshIfItsPagesAreGone(t *testing.T) {
+	big := program{name: "big", source: "memory/big.c", flags: []string{"-static"}, args: []string{"400"}}
+	files := build(t, []program{big})
+	addDAX(t, files, "6.12")
+	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
+	big.start(t, g)
+	must(t, g, "kup", "run", "-d", "--name", "killer", "--", "sh", "-c", `until test -e /data/killed; do
+		sleep 0.1
+		f=$(grep -l '/big",.*"lowest":[1-9]' /run/kup/pages/*.json 2>/dev/null) || continue
+		lowest=$(sed 's/.*"lowest":\([0-9]*\).*/\1/' $f)
+		test ${first:=$lowest} = $lowest && continue
+		sleep 0.5
+		pid=$(sed 's/^{"server":{"pid":\([0-9]*\).*/\1/' $f) && kill -9 $pid && echo $pid >/data/killed
+	done`)
+	updateWithTrouble(t, g, "big has lost its memory", "6.12", "--carrier", "frames=copy")
+	journal, err := g.Journal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, g, "cat", "/data/killed")
+	for _, a := range journal.Applications {
+		if a.Lost != (a.Name == "big") {
+			t.Errorf("%+v", a)
+		}
+	}
+	eventually(t, "big to start afresh", func() bool { return big.running(t, g) && strings.Count(big.log(t, g), "ready\n") == 2 })
+	if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2; grep offline /sys/devices/system/memory/memory*/state; true"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+	big.finish(t, g)
+}
+
 // nothingLeft checks that a kernel which has got memory in its page frames is like any other.
 func nothingLeft(t *testing.T, g *trial.Guest, before int64) {
 	t.Helper()

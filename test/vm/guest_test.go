@@ -52,6 +52,21 @@ func update(t *testing.T, g *trial.Guest, line string, options ...string) *trial
 	return timeline
 }
 
+// updateWithTrouble takes the guest to another kernel, where not all goes well, and checks that kup boot has said what.
+func updateWithTrouble(t *testing.T, g *trial.Guest, says, line string, options ...string) {
+	t.Helper()
+	if _, err := g.Update(t.Context(), line, options...); err == nil || !strings.Contains(err.Error(), "start-up") {
+		t.Fatalf("update to %s: %v, expected trouble in the start-up", line, err)
+	}
+	console, err := os.ReadFile(g.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(console), says) {
+		t.Errorf("kup boot has not said %q", says)
+	}
+}
+
 // must runs a command in the guest that must succeed.
 func must(t *testing.T, g *trial.Guest, args ...string) string {
 	t.Helper()

@@ -50,11 +50,12 @@ func TestMemoryTravelsInRAM(t *testing.T) {
 func TestApplicationsStartAfreshIfRAMIsLost(t *testing.T) {
 	files := map[string]string{}
 	buildModules(t, files, "6.12")
+	addDAX(t, files, "6.12")
 	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	must(t, g, "kup", "run", "-d", "--name", "runs", "--", "sh", "-c", "echo started >>/data/runs; exec sleep 100000")
 	starts := "started\n"
 	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
-	for _, carrier := range []string{"ram", "frames=module"} {
+	for _, carrier := range []string{"ram", "frames=module", "frames=copy"} {
 		cutAtJump(t, g, "6.12", "--carrier", carrier, "--module", module("6.12"))
 		starts += "started\n"
 		eventually(t, "the next start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
