@@ -3,6 +3,7 @@ package vm
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,8 +71,9 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 			s.awaitAnswers(t)
 		}
 		for name, pages := range frames {
-			// A few pages were needed before the program ran, and some were given up since.
-			if pages.Elsewhere > 16+pages.Same/200 || pages.Absent > 16+pages.Same/20 {
+			// Go and the servers give memory back to the kernel all the time.
+			steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
+			if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > 0 || pages.Same == 0 {
 				t.Errorf("%s, after the update to %s: %+v", name, line, pages)
 			}
 		}
