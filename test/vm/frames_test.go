@@ -64,6 +64,7 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 	if os.Getenv("KUP_LONG_TESTS") != "" {
 		hops = []string{"6.12", "6.12", "6.1", "6.1", "6.12", "6.12", "6.1", "6.1"}
 	}
+	const needed = 12
 	for _, line := range hops {
 		update(t, g, line, "--carrier", "frames", "--module", module(line), "--append", keepImages)
 		frames := inFrames(t, g)
@@ -71,9 +72,9 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 			s.awaitAnswers(t)
 		}
 		for name, pages := range frames {
-			// Go and the servers give memory back to the kernel all the time.
+			// Go and the servers give memory back to the kernel all the time. Few pages are needed before a process runs, and copied.
 			steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
-			if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > 0 || pages.Same == 0 {
+			if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > needed || pages.Same == 0 {
 				t.Errorf("%s, after the update to %s: %+v", name, line, pages)
 			}
 		}
