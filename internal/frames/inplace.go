@@ -19,7 +19,7 @@ var ErrMoved = errors.New("page frames have moved since they were listed")
 type InPlace struct {
 	Pool *Pool // what cannot stay is copied into
 
-	quiet   *Settings
+	quiet   *Quiet
 	slice   *Slice
 	kept    kexec.Ranges
 	claimed pageSet

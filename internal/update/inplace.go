@@ -55,7 +55,7 @@ func (b *boot) bind() error {
 	if err != nil || len(reserved) == 0 {
 		return err
 	}
-	if b.settings, err = frames.Overcommit(workDir(b.Store.Dir())); err != nil {
+	if b.overcommit, err = frames.Overcommit(workDir(b.Store.Dir())); err != nil {
 		return err
 	}
 	if err := kernel.LoadModule(modulePath(b.Store.Dir())); err != nil {
@@ -79,6 +79,14 @@ func (b *boot) bind() error {
 // spareGap is how much memory between what applications have is worth freeing for itself, bytes.
 const spareGap = 1 << 20
 
+// endOvercommit makes the kernel count again.
+func (b *boot) endOvercommit() error {
+	if b.overcommit == nil {
+		return nil
+	}
+	return b.overcommit.Close()
+}
+
 // freeSpare gives the page allocator most of what was reserved for it, and is in no image: while applications are being filled they need memory, too.
 func (b *boot) freeSpare() error {
 	reserved, err := frames.Reserved()
@@ -93,7 +101,7 @@ func (b *boot) freeSpare() error {
 		return err
 	}
 	defer binder.Close()
-	pages, err := binder.Free(spare(reserved, b.places))
+	pages, err := binder.Free(unneeded(reserved, b.places))
 	if err != nil {
 		return err
 	}
@@ -101,8 +109,8 @@ func (b *boot) freeSpare() error {
 	return nil
 }
 
-// spare is what of reserved memory is not needed, but for small gaps.
-func spare(reserved kexec.Ranges, needed []image.Extent) (all kexec.Ranges) {
+// unneeded is what of reserved memory is not needed, but for small gaps.
+func unneeded(reserved kexec.Ranges, needed []image.Extent) (all kexec.Ranges) {
 	var from foam.Extents
 	for _, r := range reserved {
 		from = append(from, image.Extent(r))

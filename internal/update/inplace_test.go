@@ -22,7 +22,7 @@ func TestSpareIsWhatNoImageIsIn(t *testing.T) {
 		{"small gaps", []image.Extent{{Start: 10 * mb, End: 15 * mb}, {Start: 15*mb + mb/2, End: 30 * mb}}, reserved[1:]},
 		{"in memory that was not reserved", []image.Extent{{Start: 35 * mb, End: 40 * mb}}, reserved},
 	} {
-		if got := spare(reserved, c.needed); !slices.Equal(got, c.want) {
+		if got := unneeded(reserved, c.needed); !slices.Equal(got, c.want) {
 			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
 		}
 	}
