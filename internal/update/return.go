@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
@@ -35,6 +36,7 @@ func (b *boot) forgetLost(a *Application, why error) error {
 // lose gives up an application some of whose page frames have become its own and ended with it, and its image.
 func (b *boot) lose(a *Application, why error) error {
 	a.Restored = false
+	b.done.Restored = slices.DeleteFunc(b.done.Restored, func(name string) bool { return name == a.Name })
 	return errors.Join(fmt.Errorf("%s has lost its memory, and is started afresh: %w", a.Name, why), unlockNetwork(a.Image), b.forgetLost(a, why))
 }
 
@@ -94,8 +96,9 @@ func (b *boot) framesNeeded() (string, error) {
 			return fmt.Sprintf("the image %s is in it", r.Image), nil
 		}
 	}
-	if f, err := pageserver.Binding(); err != nil || f != nil {
-		return fmt.Sprintf("an application is %v", f), err
+	f, err := pageserver.Binding()
+	if err != nil || f == nil {
+		return "", err
 	}
-	return "", nil
+	return fmt.Sprintf("an application is %v", f), nil
 }
