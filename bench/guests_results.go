@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +37,10 @@ func (r *UpdateResults) write(out string) error {
 
 // show makes tables and plots of the numbers.
 func (r *UpdateResults) show(out string) error {
+	for i := range r.Updates {
+		u := &r.Updates[i]
+		u.Guest = cmp.Or(u.Guest, usualGuestMB) // older results do not say
+	}
 	if err := r.plot(out); err != nil {
 		return err
 	}

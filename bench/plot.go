@@ -11,7 +11,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// palette tells series apart also in print and for the colour-blind (Okabe and Ito).
+// palette tells series apart also in print and for the colour-blind (Okabe and Ito, and brown).
 var palette = []color.Color{
 	color.RGBA{R: 0xd5, G: 0x5e, A: 0xff},
 	color.RGBA{R: 0xe6, G: 0x9f, A: 0xff},
@@ -21,6 +21,8 @@ var palette = []color.Color{
 	color.RGBA{R: 0x56, G: 0xb4, B: 0xe9, A: 0xff},
 	color.RGBA{R: 0x99, G: 0x99, B: 0x99, A: 0xff},
 	color.RGBA{R: 0xf0, G: 0xe4, B: 0x42, A: 0xff},
+	color.RGBA{A: 0xff},
+	color.RGBA{R: 0x66, G: 0x33, A: 0xff},
 }
 
 // series is one line of a plot.

@@ -90,7 +90,7 @@ func (x Extents) Minus(y Extents) Extents {
 	return out
 }
 
-// Intersect returns the bytes that are in x and in y.
+// Intersect returns the bytes that are in x and in y. Each run is in one of x and in one of y, which may touch their neighbours.
 func (x Extents) Intersect(y Extents) Extents {
 	var out Extents
 	for i, j := 0, 0; i < len(x) && j < len(y); {

@@ -25,7 +25,7 @@ const (
 type InPlace struct {
 	Pool *Pool // what cannot stay is copied into
 
-	quiet   *Settings
+	quiet   *Quiet
 	slice   *Slice
 	kept    kexec.Ranges
 	claimed pageSet

@@ -34,18 +34,12 @@ type entry struct {
 const (
 	sliceLedger = "slice.json"
 	quietLedger = "quiet.json"
-
-	overcommitLedger = "overcommit.json"
 )
 
-// Recover takes back what Slices and Settings with the same directory have left of a kup that was killed: memory blocks are put online, and settings are what they
+// Recover takes back what Slices and Quiets with the same directory have left of a kup that was killed: memory blocks are put online, and settings are what they
 // were. What another boot of the machine has left is forgotten. Nobody may use the directory meanwhile.
 func Recover(dir string) error {
-	var failed []error
-	for _, name := range []string{sliceLedger, quietLedger, overcommitLedger} {
-		failed = append(failed, recoverLedger(filepath.Join(dir, name)))
-	}
-	return errors.Join(failed...)
+	return errors.Join(recoverLedger(filepath.Join(dir, sliceLedger)), recoverLedger(filepath.Join(dir, quietLedger)))
 }
 
 func recoverLedger(path string) error {

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// setting is a file of the kernel's with what is to be in it for a while. A kernel that does not have the file does not have what it is about.
+// setting is a file of the kernel's with what keeps page frames where they are. A kernel that does not have the file does not have what it is about.
 type setting struct {
-	path   string
-	wanted string
-	alike  string // does as well
+	path  string
+	quiet string
+	alike string // does as well
 }
 
 const thpSettings = "/sys/kernel/mm/transparent_hugepage"
@@ -36,51 +36,35 @@ var quietSettings = []setting{
 	{"/proc/sys/vm/swappiness", "0", ""},
 }
 
-// overcommit lets processes map whatever they like: a kernel that has reserved most of its memory takes what they had for more than there is (mm/util.c,
-// __vm_enough_memory).
-var overcommit = []setting{{"/proc/sys/vm/overcommit_memory", "1", ""}}
+// Quiet keeps the kernel from moving page frames on its own account. It does not keep it from moving what is not locked when somebody needs a large piece of
+// memory: see Inventory.Moved.
+type Quiet struct{ changes *ledger }
 
-// Settings are some of the running kernel's that were changed.
-type Settings struct{ changes *ledger }
-
-// BeQuiet keeps the kernel from moving page frames on its own account. It does not keep it from moving what is not locked when somebody needs a large piece of
-// memory: see Inventory.Moved. It notes in a directory how that is taken back, see Recover.
-func BeQuiet(dir string) (*Settings, error) { return quieten(dir, quietSettings) }
-
-func quieten(dir string, settings []setting) (*Settings, error) {
-	s, err := change(dir, quietLedger, settings)
-	if err != nil {
-		return nil, fmt.Errorf("keep page frames from moving: %w", err)
-	}
-	return s, nil
+// Overcommit lets processes map more memory than the kernel has, which it would refuse (Documentation/mm/overcommit-accounting.rst), until Close: memory that was kept
+// from it is yet to come. It notes in a directory how that is taken back, see Recover.
+func Overcommit(dir string) (*Quiet, error) {
+	return quieten(dir, []setting{{"/proc/sys/vm/overcommit_memory", "1", ""}})
 }
 
-// Overcommit keeps the kernel from refusing mappings, for it has more memory than it knows. It notes in a directory how that is taken back, see Recover.
-func Overcommit(dir string) (*Settings, error) {
-	s, err := change(dir, overcommitLedger, overcommit)
-	if err != nil {
-		return nil, fmt.Errorf("allow mappings: %w", err)
-	}
-	return s, nil
-}
+// BeQuiet changes settings. It notes in a directory how that is taken back, see Recover.
+func BeQuiet(dir string) (*Quiet, error) { return quieten(dir, quietSettings) }
 
-// change makes settings, all of them or none.
-func change(dir, ledger string, settings []setting) (*Settings, error) {
-	l, err := newLedger(dir, ledger)
+func quieten(dir string, settings []setting) (*Quiet, error) {
+	l, err := newLedger(dir, quietLedger)
 	if err != nil {
 		return nil, err
 	}
-	s := &Settings{l}
-	for _, one := range settings {
-		if err := s.set(one); err != nil {
-			return nil, errors.Join(err, s.Close())
+	q := &Quiet{l}
+	for _, s := range settings {
+		if err := q.set(s); err != nil {
+			return nil, errors.Join(fmt.Errorf("keep page frames from moving: %w", err), q.Close())
 		}
 	}
-	return s, nil
+	return q, nil
 }
 
-func (s *Settings) set(to setting) error {
-	text, err := os.ReadFile(to.path)
+func (q *Quiet) set(s setting) error {
+	text, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -88,13 +72,13 @@ func (s *Settings) set(to setting) error {
 		return err
 	}
 	now := chosen(string(text))
-	if now == to.wanted || now == to.alike {
+	if now == s.quiet || now == s.alike {
 		return nil
 	}
-	if err := s.changes.add(to.path, now); err != nil {
+	if err := q.changes.add(s.path, now); err != nil {
 		return err
 	}
-	return writeText(to.path, to.wanted)
+	return writeText(s.path, s.quiet)
 }
 
 // chosen reads a setting: "60", or "always [madvise] never".
@@ -106,10 +90,5 @@ func chosen(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// Close makes the settings what they were. There may be none, nil.
-func (s *Settings) Close() error {
-	if s == nil {
-		return nil
-	}
-	return s.changes.takeBack()
-}
+// Close makes the settings what they were.
+func (q *Quiet) Close() error { return q.changes.takeBack() }

@@ -103,14 +103,26 @@ func (l *Lazy) watch(p *image.Process, s *tracee.Seed, path string, watched []wa
 		return err
 	}
 	known := &l.Spaces[len(l.Spaces)-1]
+	var missing foam.Extents
+	slices.SortFunc(watched, func(a, b watchedMapping) int { return cmp.Compare(a.Start, b.Start) })
 	for _, w := range watched {
 		if err := kernel.UffdRegister(fd, w.Start, w.End, kernel.UffdRegisterModeMissing); err != nil {
 			return err
 		}
 		known.Watched = append(known.Watched, image.Extent{Start: w.Start, End: w.End})
-		known.Missing = append(known.Missing, w.pages...)
+		missing = append(missing, w.pages...)
 	}
+	known.Missing = byWindow(missing, p.Memory.FOAM.Windows)
 	return nil
+}
+
+// byWindow cuts extents, in ascending order, where windows end. There may be hundreds of thousands of these.
+func byWindow(extents foam.Extents, windows []image.Window) pageserver.Runs {
+	all := make(foam.Extents, 0, len(windows))
+	for _, w := range windows {
+		all = append(all, image.Extent{Start: w.Start, End: w.End})
+	}
+	return pageserver.Runs(extents.Intersect(all))
 }
 
 // openUffd lets a seed open a userfaultfd, takes it, and closes the seed's own descriptor. It stays open when the guard of a page server executes

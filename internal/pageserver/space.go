@@ -99,6 +99,9 @@ func (s *space) serve(f fault) error {
 	if err := s.put(stretch(stored)); err != nil || beyond {
 		return err
 	}
+	if s.binder != nil && !s.owner {
+		return nil // what is not copied can be bound later
+	}
 	begin := f.page &^ (around - 1)
 	err := s.put(stretch(s.missing.within(image.Extent{Start: begin, End: begin + around})))
 	if errors.Is(err, errChanging) {

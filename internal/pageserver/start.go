@@ -33,7 +33,7 @@ type Space struct {
 	Path    string         // of the FOAM file
 	FOAM    image.FOAM     // its layout
 	Watched []image.Extent // what is registered with Uffd
-	Missing Runs           // of it
+	Missing Runs           // of it; none crosses a window
 
 	Hot [][]image.Extent // what to bring in first, as image.Memory has it
 }

@@ -62,7 +62,7 @@ func Boot(ctx context.Context, o BootOptions) (*Booted, error) {
 		err = b.networkUp(ctx)
 		b.note("network up")
 	}
-	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx), b.settings.Close())
+	err = errors.Join(recovered, err, b.startAfresh(), b.giveBack(ctx), b.endOvercommit())
 	b.note("booted")
 	return &b.done, err
 }
@@ -77,7 +77,7 @@ type boot struct {
 	bound      bool  // bindOnce was called
 	unbindable error // why memory that has stayed where it was cannot be used
 
-	settings    *frames.Settings        // of the kernel, while it does not have all of its memory
+	overcommit  *frames.Quiet           // nil if the kernel has all of its memory
 	images      map[string]*image.Image // what silence has opened, by directory, until it is restored
 	places      []image.Extent          // the physical memory that images are in
 	placesKnown bool                    // these are all

@@ -104,7 +104,7 @@ func (b *boot) prepareDrain() (err error) {
 	if b.drain, err = newDrain(); err != nil {
 		return err
 	}
-	b.settings, err = frames.Overcommit(workDir(b.Store.Dir()))
+	b.overcommit, err = frames.Overcommit(workDir(b.Store.Dir()))
 	return err
 }
 

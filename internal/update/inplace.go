@@ -61,7 +61,7 @@ func (b *boot) bind() error {
 	if err != nil || len(reserved) == 0 {
 		return err
 	}
-	if b.settings, err = frames.Overcommit(workDir(b.Store.Dir())); err != nil {
+	if b.overcommit, err = frames.Overcommit(workDir(b.Store.Dir())); err != nil {
 		return err
 	}
 	if err := kernel.LoadModule(modulePath(b.Store.Dir())); err != nil {
@@ -84,6 +84,14 @@ func (b *boot) bind() error {
 
 // spareGap is how much memory between what applications have is worth freeing for itself, bytes.
 const spareGap = 1 << 20
+
+// endOvercommit makes the kernel count again.
+func (b *boot) endOvercommit() error {
+	if b.overcommit == nil {
+		return nil
+	}
+	return b.overcommit.Close()
+}
 
 // freeSpare gives the page allocator most of what was reserved for it, and is in no image: while applications are being filled they need memory, too.
 func (b *boot) freeSpare() error {

@@ -3,6 +3,7 @@ package vm
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,8 +61,10 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 	t.Run("module", func(t *testing.T) {
 		staysWhereItIs(t, "frames=module", func(line string) []string { return []string{"--carrier", "frames", "--module", module(line)} }, func(t *testing.T, g *trial.Guest) {
 			for name, pages := range inFrames(t, g) {
-				// A few pages were needed before the program ran, and by now it has given up some and got others.
-				if pages.Elsewhere > 64+pages.Same/20 || pages.Absent > 512+pages.Same/20 {
+				// Go and the servers give memory back to the kernel all the time. Few pages are needed before a process runs, and copied.
+				const needed = 12
+				steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
+				if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > needed || pages.Same == 0 {
 					t.Errorf("%s: %+v", name, pages)
 				}
 			}
