@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,6 +37,30 @@ func buildModules(t *testing.T, files map[string]string, lines ...string) {
 // TestMemoryStaysWhereItIs takes programs and servers from kernel to kernel with their memory left in its page frames, and looks whether they have all of it afterwards,
 // and the kernel, too.
 func TestMemoryStaysWhereItIs(t *testing.T) {
+	if !long() {
+		memoryStays(t, "6.12", "6.1")
+		return
+	}
+	t.Run("eight hops", func(t *testing.T) { memoryStays(t, "6.12", "6.12", "6.1", "6.1", "6.12", "6.12", "6.1", "6.1") })
+	t.Run("generic kernels", func(t *testing.T) { memoryStays(t, "6.12-generic", "6.1-generic") })
+	t.Run("much memory", muchMemoryStays)
+}
+
+// muchMemoryStays has the next kernel manage more memory than it needs itself, and copy what children have inherited, before it gets anything of that memory.
+func muchMemoryStays(t *testing.T) {
+	p := program{name: "crowd", source: "memory/crowd.c", args: []string{"600"}}
+	files := build(t, []program{p})
+	buildModules(t, files, "6.12")
+	g := start(t, trial.Config{Files: files, MemoryMB: 16 << 10})
+	p.start(t, g)
+	before := memTotal(t, g)
+	hopInPlace(t, g, "6.12", []program{p}, "--paranoid")
+	nothingLeft(t, g, before)
+	p.finish(t, g)
+}
+
+// memoryStays begins on the kernel that it ends on.
+func memoryStays(t *testing.T, hops ...string) {
 	static := []string{"-static"}
 	residents := []program{
 		{name: "crowd", source: "memory/crowd.c", args: []string{"96"}}, // huge pages, holes, and what children have inherited
@@ -45,10 +68,13 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 		{name: "neighbours", source: "memory/neighbours.c", flags: static},
 		{name: "go", source: "golang"},
 	}
+	lines := []string{hops[len(hops)-1], hops[0]}
 	files := build(t, residents)
-	buildModules(t, files, "6.1", "6.12")
+	buildModules(t, files, lines...)
 	network := vmtest.Net(t)
-	g := start(t, trial.Config{Files: files, MemoryMB: 2048, Programs: []string{"/usr/bin/memcached", "/usr/bin/redis-server"}, Net: network})
+	g := start(t, trial.Config{
+		Lines: lines, Files: files, MemoryMB: 2048, Programs: []string{"/usr/bin/memcached", "/usr/bin/redis-server"}, Net: network,
+	})
 	for _, p := range residents {
 		p.start(t, g)
 	}
@@ -57,27 +83,10 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 		s.start(t, g, network)
 	}
 	before := memTotal(t, g)
-	hops := []string{"6.12", "6.1"}
-	if os.Getenv("KUP_LONG_TESTS") != "" {
-		hops = []string{"6.12", "6.12", "6.1", "6.1", "6.12", "6.12", "6.1", "6.1"}
-	}
 	for _, line := range hops {
-		update(t, g, line, "--carrier", "frames", "--module", module(line))
+		hopInPlace(t, g, line, residents)
 		for _, s := range all {
 			s.awaitAnswers(t)
-		}
-		journal, err := g.Journal(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if journal.Carrier != "frames" {
-			t.Errorf("carried by %s: %s", journal.Carrier, journal.CarrierWhy)
-		}
-		t.Log(journal.CarrierWhy)
-		for _, p := range residents {
-			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
-				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
-			}
 		}
 		nothingLeft(t, g, before)
 	}
@@ -86,6 +95,25 @@ func TestMemoryStaysWhereItIs(t *testing.T) {
 	}
 	for _, s := range all {
 		t.Run(s.name, s.finish)
+	}
+}
+
+// hopInPlace takes the guest to another kernel with all memory left in its page frames, and looks after programs there.
+func hopInPlace(t *testing.T, g *trial.Guest, line string, residents []program, options ...string) {
+	t.Helper()
+	update(t, g, line, append([]string{"--carrier", "frames", "--module", module(line)}, options...)...)
+	journal, err := g.Journal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if journal.Carrier != "frames" {
+		t.Errorf("carried by %s: %s", journal.Carrier, journal.CarrierWhy)
+	}
+	t.Log(journal.CarrierWhy)
+	for _, p := range residents {
+		if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
+			t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
+		}
 	}
 }
 
