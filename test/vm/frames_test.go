@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,29 +54,61 @@ func addDAX(t *testing.T, files map[string]string, lines ...string) {
 	}
 }
 
+// way is how memory that stays where it is becomes the applications' again.
+type way struct {
+	carrier string
+	options func(line string) []string
+	look    func(*testing.T, *trial.Guest) // for what is particular to it, after an update
+}
+
+var (
+	bound = way{"frames=module", func(line string) []string { return []string{"--carrier", "frames", "--module", module(line)} }, func(t *testing.T, g *trial.Guest) {
+		for name, pages := range inFrames(t, g) {
+			// Go and the servers give memory back to the kernel all the time. Few pages are needed before a process runs, and copied.
+			const needed = 12
+			steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
+			if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > needed || pages.Same == 0 {
+				t.Errorf("%s: %+v", name, pages)
+			}
+		}
+	}}
+	copied = way{"frames=copy", func(string) []string { return []string{"--carrier", "frames"} }, boundedExtra}
+)
+
 // TestMemoryStaysWhereItIs takes programs and servers from kernel to kernel with their memory left in its page frames, and looks whether they have all of it afterwards,
 // and the kernel, too.
 func TestMemoryStaysWhereItIs(t *testing.T) {
-	t.Run("module", func(t *testing.T) {
-		staysWhereItIs(t, "frames=module", func(line string) []string { return []string{"--carrier", "frames", "--module", module(line)} }, func(t *testing.T, g *trial.Guest) {
-			for name, pages := range inFrames(t, g) {
-				// Go and the servers give memory back to the kernel all the time. Few pages are needed before a process runs, and copied.
-				const needed = 12
-				steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
-				if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > needed || pages.Same == 0 {
-					t.Errorf("%s: %+v", name, pages)
-				}
-			}
-		})
-	})
-	t.Run("copy", func(t *testing.T) {
-		staysWhereItIs(t, "frames=copy", func(string) []string { return []string{"--carrier", "frames"} }, boundedExtra)
-	})
+	for _, w := range []way{bound, copied} {
+		if !long() {
+			t.Run(w.carrier, func(t *testing.T) { w.memoryStays(t, "6.12", "6.1") })
+			continue
+		}
+		t.Run(w.carrier+", eight hops", func(t *testing.T) { w.memoryStays(t, "6.12", "6.12", "6.1", "6.1", "6.12", "6.12", "6.1", "6.1") })
+		t.Run(w.carrier+", generic kernels", func(t *testing.T) { w.memoryStays(t, "6.12-generic", "6.1-generic") })
+	}
+	if long() {
+		t.Run("much memory", muchMemoryStays)
+	}
 }
 
-// staysWhereItIs looks after each update also at what is particular to the carrier.
-func staysWhereItIs(t *testing.T, carrier string, options func(line string) []string, look func(*testing.T, *trial.Guest)) {
-	t.Helper()
+// muchMemoryStays has the next kernel manage more memory than it needs itself, and copy what children have inherited, before it gets anything of that memory.
+func muchMemoryStays(t *testing.T) {
+	p := program{name: "crowd", source: "memory/crowd.c", args: []string{"600"}}
+	files := build(t, []program{p})
+	buildModules(t, files, "6.12")
+	g := start(t, trial.Config{Files: files, MemoryMB: 16 << 10})
+	p.start(t, g)
+	before := memTotal(t, g)
+	bound.hop(t, g, "6.12", []program{p}, "--paranoid")
+	nothingLeft(t, g, before)
+	p.finish(t, g)
+}
+
+// roomy waits for ever, with a mapping that is larger than what the next kernel begins with.
+var roomy = program{name: "roomy"}
+
+// memoryStays begins on the kernel that it ends on.
+func (w way) memoryStays(t *testing.T, hops ...string) {
 	static := []string{"-static"}
 	residents := []program{
 		{name: "crowd", source: "memory/crowd.c", args: []string{"96"}}, // huge pages, holes, and what children have inherited
@@ -85,12 +116,15 @@ func staysWhereItIs(t *testing.T, carrier string, options func(line string) []st
 		{name: "neighbours", source: "memory/neighbours.c", flags: static},
 		{name: "go", source: "golang"},
 	}
+	lines := []string{hops[len(hops)-1], hops[0]}
 	files := build(t, residents)
-	buildModules(t, files, "6.1", "6.12")
-	addDAX(t, files, "6.1", "6.12")
+	buildModules(t, files, lines...)
+	addDAX(t, files, lines...)
 	keepImages := lookIntoFrames(t, files)
 	network := vmtest.Net(t)
-	g := start(t, trial.Config{Files: files, MemoryMB: 2048, Programs: []string{"/usr/bin/memcached", "/usr/bin/redis-server"}, Net: network})
+	g := start(t, trial.Config{
+		Lines: lines, Files: files, MemoryMB: 2048, Programs: []string{"/usr/bin/memcached", "/usr/bin/redis-server"}, Net: network,
+	})
 	for _, p := range residents {
 		p.start(t, g)
 	}
@@ -100,21 +134,11 @@ func staysWhereItIs(t *testing.T, carrier string, options func(line string) []st
 	}
 	must(t, g, "kup", "run", "-d", "--name", roomy.name, "--", "sh", "-c", "mkfifo /data/fifo; sleep 100000 >/data/fifo & exec dd if=/data/fifo of=/dev/null bs=800M")
 	before := memTotal(t, g)
-	hops := []string{"6.12", "6.1"}
-	if os.Getenv("KUP_LONG_TESTS") != "" {
-		hops = []string{"6.12", "6.12", "6.1", "6.1", "6.12", "6.12", "6.1", "6.1"}
-	}
 	for _, line := range hops {
-		update(t, g, line, append(options(line), "--append", keepImages)...)
-		look(t, g)
+		w.hop(t, g, line, residents, "--append", keepImages)
+		w.look(t, g)
 		for _, s := range all {
 			s.awaitAnswers(t)
-		}
-		carriedInFrames(t, g, carrier)
-		for _, p := range residents {
-			if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
-				t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
-			}
 		}
 		if !roomy.running(t, g) {
 			t.Errorf("after the update to %s a process with a large mapping does not run", line)
@@ -129,14 +153,15 @@ func staysWhereItIs(t *testing.T, carrier string, options func(line string) []st
 	}
 }
 
-// carriedInFrames checks that the last update wrote nothing to the disk.
-func carriedInFrames(t *testing.T, g *trial.Guest, carrier string) {
+// hop takes the guest to another kernel with all memory left in its page frames and nothing written to the disk, and looks after programs there.
+func (w way) hop(t *testing.T, g *trial.Guest, line string, residents []program, options ...string) {
 	t.Helper()
+	update(t, g, line, append(w.options(line), options...)...)
 	journal, err := g.Journal(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(journal.Carrier) != carrier {
+	if string(journal.Carrier) != w.carrier {
 		t.Errorf("carried by %s: %s", journal.Carrier, journal.CarrierWhy)
 	}
 	t.Log(journal.CarrierWhy)
@@ -145,21 +170,13 @@ func carriedInFrames(t *testing.T, g *trial.Guest, carrier string) {
 			t.Errorf("the image of %s was on the disk: %s", a.Name, a.Image)
 		}
 	}
+	for _, p := range residents {
+		if log := p.log(t, g); strings.Contains(log, "FAIL") || !p.running(t, g) {
+			t.Fatalf("%s, after the update to %s: %s", p.name, line, log)
+		}
+	}
 }
 
-// roomy waits for ever, with a mapping that is larger than what the next kernel begins with.
-var roomy = program{name: "roomy"}
-
-// places is how many pages of the processes of a name are where.
-// lookIntoFrames adds to what a guest is to have what inFrames needs, and returns what the next kernel's command line must have: images are copied before they are used, for
-// they are deleted afterwards.
-// inFrames looks whether memory is in the page frames that it was in before the last update, by the programs' names.
-// script makes a shell script for a guest.
-// TestMemoryIsBoundWhileItChanges has programs fork and change their memory in every way while it comes back to them in its page frames: a redis begins to write its database,
-// which takes a fork, as soon as it runs.
-// saveAfter makes a redis save its database as soon as the guest says something once more, and tells when it has done so.
-// save has a redis save its database in a child, and waits until that has ended.
-// TestApplicationsStartAfreshIfTheirPageServerIsKilled kills it before an application runs, and in the middle of its work: the page frames that it has bound end with the application.
 // boundedExtra checks that memory was not needed twice for more than a few blocks of it.
 func boundedExtra(t *testing.T, g *trial.Guest) {
 	t.Helper()
