@@ -154,7 +154,7 @@ func TestAnyFlippedByteSpoilsTheManifest(t *testing.T) {
 }
 
 func TestFutureVersionIsRefusedByName(t *testing.T) {
-	for _, head := range []string{"kup image 4 blake3 00\n", "kup image 99\n", "kup image 4 sha4 " + strings.Repeat("0", 128) + "\n", "kup image 0 blake3 00\n"} {
+	for _, head := range []string{"kup image 5 blake3 00\n", "kup image 99\n", "kup image 5 sha4 " + strings.Repeat("0", 128) + "\n", "kup image 0 blake3 00\n"} {
 		dir := write(t, minimal(), true)
 		if err := os.WriteFile(filepath.Join(dir, manifestName), []byte(head+"whatever it may look like then"), 0o600); err != nil {
 			t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 )
 
 // Version is the format version that this package writes, and the latest that it reads. It reads all earlier ones, from 1 on.
-const Version = 3
+const Version = 4
 
 // Arch is the only architecture there is code for, as uname -m calls it.
 const Arch = "x86_64"
