@@ -202,17 +202,31 @@ type pageSet []uint64
 
 // claim adds those frames of a run to the set that are not in it yet, and to a list of runs.
 func (s *pageSet) claim(list []Run, r Run) []Run {
-	for n := range r.Count {
-		word, bit := (r.Frame+n)/64, uint64(1)<<((r.Frame+n)%64)
-		if missing := int(word) + 1 - len(*s); missing > 0 {
-			*s = append(*s, make(pageSet, missing)...)
+	if missing := int((r.Frame+r.Count+63)/64) - len(*s); missing > 0 {
+		*s = append(*s, make(pageSet, missing)...)
+	}
+	for n := uint64(0); n < r.Count; {
+		first := n
+		for n < r.Count && s.add(r.Frame+n) {
+			n++
 		}
-		if (*s)[word]&bit == 0 {
-			(*s)[word] |= bit
-			list = appendRun(list, r.slice(n, 1, Small))
+		if n > first {
+			list = appendRun(list, r.slice(first, n-first, Small))
+		} else {
+			n++
 		}
 	}
 	return list
+}
+
+// add adds a frame, for which there must be room. False: it was there.
+func (s *pageSet) add(frame uint64) bool {
+	word, bit := &(*s)[frame/64], uint64(1)<<(frame%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
 }
 
 // At is the part of a run that is an extent of it.

@@ -230,7 +230,7 @@ const (
 // FOAM describes one FOAM file (file-offset-based address mapping): page contents of one address space.
 type FOAM struct {
 	Name    string   `json:"name"`    // of the file in the image directory
-	Windows []Window `json:"windows"` // ascending by Start
+	Windows Windows  `json:"windows"` // ascending by Start
 	Extents []Extent `json:"extents"` // the addresses whose contents it holds, ascending
 	// Physical: no file holds the contents, but page frames, and the offsets of the windows are their physical addresses. They outlive one change of the kernel, see
 	// package frames. No window crosses a multiple of FrameSize.

@@ -173,15 +173,26 @@ func (c *Capture) adopt(p *image.Process, file *foam.File, pages foam.Extents) (
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: page frames: %w", p.PID, err)
 	}
-	var adopted []frames.Run
-	for _, r := range runs {
-		for _, e := range pages.Within(r.Extent()) {
-			adopted = append(adopted, r.At(e))
-			staying = append(staying, e)
-		}
+	adopted := within(runs, pages)
+	for _, r := range adopted {
+		staying = append(staying, r.Extent())
 	}
 	file.Adopt(adopted)
 	return staying, nil
+}
+
+// within returns the part of runs, ascending by address, that is in pages.
+func within(runs []frames.Run, pages foam.Extents) (part []frames.Run) {
+	for _, r := range runs {
+		e := r.Extent()
+		for len(pages) > 0 && pages[0].End <= e.Start {
+			pages = pages[1:]
+		}
+		for i := 0; i < len(pages) && pages[i].Start < e.End; i++ {
+			part = append(part, r.At(image.Extent{Start: max(e.Start, pages[i].Start), End: min(e.End, pages[i].End)}))
+		}
+	}
+	return part
 }
 
 // file returns the FOAM of a process that is there before Dump, nil if there is none.
