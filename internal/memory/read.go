@@ -70,8 +70,9 @@ func bySharing(pid int, runs foam.Batch, parts [][]byte) (own, others destined, 
 		return own, others, err
 	}
 	defer pagemap.Close()
-	next := 0
-	for _, stretch := range foam.Extents(runs).Bridged(cheapToLookAt) {
+	for i := 0; i < len(runs); {
+		after := i + near(runs[i:])
+		stretch := image.Extent{Start: runs[i].Start, End: runs[after-1].End}
 		entries := make([]byte, (stretch.End-stretch.Start)/kernel.PageSize*8)
 		if _, err := pagemap.ReadAt(entries, int64(stretch.Start/kernel.PageSize*8)); err != nil {
 			return own, others, fmt.Errorf("read %s: %w", pagemap.Name(), err)
@@ -80,11 +81,21 @@ func bySharing(pid int, runs foam.Batch, parts [][]byte) (own, others destined, 
 			entry := binary.LittleEndian.Uint64(entries[(page-stretch.Start)/kernel.PageSize*8:])
 			return entry&procfs.PagemapPresent != 0 && entry&procfs.PagemapAlone == 0
 		}
-		for ; next < len(runs) && runs[next].End <= stretch.End; next++ {
-			own.take(runs[next], parts[next], shared, &others)
+		for ; i < after; i++ {
+			own.take(runs[i], parts[i], shared, &others)
 		}
 	}
 	return own, others, nil
+}
+
+// near is how many of the first runs are looked at together: those that ascend without large gaps. What was found in a process that changes its mappings meanwhile may be in
+// any order.
+func near(runs foam.Batch) int {
+	n := 1
+	for n < len(runs) && runs[n].Start >= runs[n-1].End && runs[n].Start-runs[n-1].End <= cheapToLookAt {
+		n++
+	}
+	return n
 }
 
 // take adds a run, without what is shared: that goes to others.
