@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -104,41 +105,46 @@ func kept(ram, slice kexec.Ranges, blockSize uint64, next Next) (all kexec.Range
 	return all
 }
 
-// movable is how much memory of the processes will have to be copied, bytes.
+// movable is how much memory of the processes will have to be copied, bytes. Those that end meanwhile have none.
 func (p *InPlace) movable(pids []int) (bytes uint64, err error) {
-	v, err := scanRunning(pids)
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range v.Memory() {
-		bytes += r.Size() - p.kept.Within(r).Size()
-	}
-	for _, s := range v.Shared { // one of them can keep it, the others get copies
-		bytes += s.Count * kernel.PageSize * uint64(len(s.Places)-1)
+	var seen pageSet
+	for _, pid := range pids {
+		all, err := residents(pid)
+		if procfs.Gone(err) || errors.Is(err, io.EOF) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range all {
+			stays := uint64(0)
+			for _, fresh := range seen.claim(nil, r) { // one of several can keep a frame, the others get copies
+				stays += p.kept.Within(fresh.memory()).Size()
+			}
+			bytes += r.memory().Size() - stays
+		}
 	}
 	shared, err := kexec.SharedMemory()
 	return bytes + shared, err
 }
 
-// scanRunning is Scan for all private memory of processes that run. Those that end meanwhile are left out.
-func scanRunning(pids []int) (*Inventory, error) {
-	const tries = 10
-	for try := 1; ; try++ {
-		var all []Process
-		for _, pid := range pids {
-			private, err := PrivateMappings(pid)
-			switch {
-			case err == nil:
-				all = append(all, Process{pid, private})
-			case !procfs.Gone(err):
-				return nil, err
-			}
-		}
-		v, err := Scan(all)
-		if err == nil || !procfs.Gone(err) || try == tries {
-			return v, err
+// residents are the page frames of a process's private memory. It need not be frozen.
+func residents(pid int) ([]Run, error) {
+	private, err := PrivateMappings(pid)
+	if err != nil {
+		return nil, err
+	}
+	v, err := Scan([]Process{{pid, private}})
+	if err != nil {
+		return nil, err
+	}
+	all := v.Processes[0].Runs
+	for _, s := range v.Shared {
+		for _, place := range s.Places {
+			all = append(all, Run{Addr: place.Addr, Frame: s.Frame, Count: s.Count, Kind: s.Kind})
 		}
 	}
+	return all, nil
 }
 
 // Kept is the memory that the next kernel must reserve, or leave alone.
