@@ -151,6 +151,20 @@ func Using(dir string) (*Filling, error) {
 	return find(func(f *Filling) bool { return f.Image == dir && f.Failed == "" && f.Server.alive() })
 }
 
+// unfinished returns the server that fills a process, or has filled it until that ended, as long as it is not known what became of that.
+func unfinished(pid int) (*Filling, error) {
+	f, err := Find(pid)
+	if err != nil || f != nil {
+		return f, err
+	}
+	if _, err := procfs.ReadStat(pid); err == nil {
+		return nil, nil
+	}
+	return find(func(f *Filling) bool {
+		return f.Failed == "" && slices.ContainsFunc(f.Processes, func(p Process) bool { return p.PID == pid })
+	})
+}
+
 func find(match func(*Filling) bool) (*Filling, error) {
 	all, err := List()
 	if err != nil {

@@ -2,7 +2,6 @@ package pageserver
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/kup-project/kup/internal/refuse"
@@ -11,15 +10,12 @@ import (
 // stalled is how long a server may bring in nothing before nobody waits for it any more.
 const stalled = 30 * time.Second
 
-// Wait waits until a process, and all that were restored with it, have got their memory back. It gives up, with an error that matches
+// Wait waits until a process, and all that were restored with it, have got their memory back, or were ended because they have not. It gives up, with an error that matches
 // refuse.ErrRefused, when that makes no progress. Progress may be nil; it counts bytes.
 func Wait(ctx context.Context, pid int, progress func(step string, done, total int64)) error {
 	last, since := uint64(0), time.Now()
 	for {
-		f, err := Find(pid)
-		if err == nil && f == nil {
-			f, err = orphaned(pid)
-		}
+		f, err := unfinished(pid)
 		if err != nil || f == nil {
 			return err
 		}
@@ -39,11 +35,4 @@ func Wait(ctx context.Context, pid int, progress func(step string, done, total i
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// orphaned returns the server that should fill the process that has, or had, an ID, if it has ended and its undertaker is still at work.
-func orphaned(pid int) (*Filling, error) {
-	return find(func(f *Filling) bool {
-		return f.Failed == "" && slices.ContainsFunc(f.Processes, func(p Process) bool { return p.PID == pid }) && !f.Server.alive()
-	})
 }
