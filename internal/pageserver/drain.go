@@ -37,20 +37,26 @@ func (s *space) nextAhead(most int) (list []stretch) {
 	return list[:min(len(list), most)]
 }
 
-// lowest returns the lowest block of physical memory, of a size in bytes, that has contents of missing pages, and these pages. The contents are where windows say, by address.
+// lowest returns the lowest block of physical memory, of a size in bytes, that has contents of missing pages, and these pages. The contents are where windows say, by address;
+// no window goes across blocks.
 func (m pieces) lowest(windows []image.Window, size uint64) (block uint64, pages []image.Extent) {
 	block = math.MaxUint64
 	i := 0
 	for _, p := range m {
-		if i = windowOf(windows, i, p.from); i == len(windows) {
-			continue // it cannot be read, as whoever brings it in will find out
-		}
-		at := windows[i].Offset + (p.from - windows[i].Start)
-		switch at -= at % size; {
-		case at < block:
-			block, pages = at, append(pages[:0], p.Extent)
-		case at == block:
-			pages = append(pages, p.Extent)
+		for p.size() > 0 {
+			if i = windowOf(windows, i, p.from); i == len(windows) {
+				break // it cannot be read, as whoever brings it in will find out
+			}
+			w := windows[i]
+			part := p.within(image.Extent{Start: p.Start, End: p.Start + (w.End - p.from)})
+			at := w.Offset + (p.from - w.Start)
+			switch at -= at % size; {
+			case at < block:
+				block, pages = at, append(pages[:0], part.Extent)
+			case at == block:
+				pages = append(pages, part.Extent)
+			}
+			p = p.within(image.Extent{Start: part.End, End: p.End})
 		}
 	}
 	return block, pages

@@ -27,6 +27,7 @@ func TestLowestBlock(t *testing.T) {
 		{"all", pieces{p(10, 30, 10), p(30, 40, 30), p(50, 60, 50), p(60, 70, 60)}, 200, []image.Extent{ext(30, 40)}},
 		{"two in a block", pieces{p(10, 12, 10), p(20, 22, 20), p(65, 70, 65)}, 1000, []image.Extent{ext(10, 12), ext(20, 22)}},
 		{"moved", pieces{p(20, 22, 62), p(100, 105, 55), p(200, 210, 10)}, 300, []image.Extent{ext(100, 105)}},
+		{"across windows", pieces{p(5, 25, 25), p(100, 120, 50)}, 200, []image.Extent{ext(10, 20)}},
 		{"nowhere", pieces{p(40, 45, 40), p(60, 61, 60), p(100, 110, 100)}, 1100, []image.Extent{ext(60, 61)}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

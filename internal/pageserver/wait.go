@@ -2,7 +2,6 @@ package pageserver
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/kup-project/kup/internal/refuse"
@@ -36,11 +35,4 @@ func Wait(ctx context.Context, pid int, progress func(step string, done, total i
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// orphaned returns the server that should fill the process that has, or had, an ID, if it has ended and its undertaker is still at work.
-func orphaned(pid int) (*Filling, error) {
-	return find(func(f *Filling) bool {
-		return f.Failed == "" && slices.ContainsFunc(f.Processes, func(p Process) bool { return p.PID == pid }) && !f.Server.alive()
-	})
 }

@@ -35,6 +35,7 @@ func TestMemoryIsBoundWhileItChanges(t *testing.T) {
 	defer conn.Close()
 	for _, p := range restless {
 		p.start(t, g)
+		p.stepBack(t, g)
 	}
 	before := memTotal(t, g)
 	for _, line := range []string{"6.12", "6.1"} {

@@ -23,6 +23,7 @@ func TestFallback(t *testing.T) {
 	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
 	for _, p := range all {
 		p.start(t, g)
+		p.stepBack(t, g)
 	}
 	check := func(t *testing.T, why string) {
 		t.Helper()

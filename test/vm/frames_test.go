@@ -127,6 +127,7 @@ func (w way) memoryStays(t *testing.T, hops ...string) {
 	})
 	for _, p := range residents {
 		p.start(t, g)
+		p.stepBack(t, g)
 	}
 	all := servers()
 	for _, s := range all {

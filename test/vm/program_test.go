@@ -63,6 +63,12 @@ func (p program) start(t *testing.T, g *trial.Guest) {
 	eventually(t, p.name+" to be ready", func() bool { return p.says(t, g, "ready") })
 }
 
+// stepBack lets everybody else have the processor first: without that, a program that never rests has most of an emulated one, and kup takes minutes.
+func (p program) stepBack(t *testing.T, g *trial.Guest) {
+	t.Helper()
+	must(t, g, "sh", "-c", "renice -n 19 -p $(pidof "+p.name+")")
+}
+
 // running tells whether kup says that the program runs.
 func (p program) running(t *testing.T, g *trial.Guest) bool {
 	t.Helper()
