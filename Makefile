@@ -3,7 +3,7 @@
 export CGO_ENABLED := 0
 
 # Guests share the processors of this machine, so packages are tested one after another.
-TEST_FLAGS ?= -count=1 -p 1 -timeout 45m
+TEST_FLAGS ?= -count=1 -p 1 -timeout 60m
 
 .PHONY: build setup test test-long demo bench lint clean
 
