@@ -123,7 +123,7 @@ func (c *Capture) asSurveyed(pid int, skip, n uint64) ([]described, error) {
 
 func classify(pid int, m *procfs.SMapping) (image.VMA, error) {
 	v := image.VMA{Start: m.Start, End: m.End, Shared: m.Shared, Offset: m.Offset, Name: m.Path, PKey: m.PKey,
-		Page: m.PageSize, Flags: m.Flags, OnFault: lockedOnFault(m)}
+		Page: m.PageSize, Flags: m.Flags, OnFault: lockedOnFault(m, showsOnFault)}
 	for bit, set := range map[uint32]bool{kernel.ProtRead: m.Read, kernel.ProtWrite: m.Write, kernel.ProtExec: m.Exec} {
 		if set {
 			v.Prot |= bit
@@ -137,14 +137,14 @@ func classify(pid int, m *procfs.SMapping) (image.VMA, error) {
 	return v, err
 }
 
-// lockedOnFault tells whether the pages of a locked mapping come, and are locked, when they are touched (MLOCK_ONFAULT). Older kernels do not say so, but what was locked
-// otherwise has all its pages.
-func lockedOnFault(m *procfs.SMapping) bool {
+// lockedOnFault tells whether the pages of a locked mapping come, and are locked, when they are touched (MLOCK_ONFAULT). Kernels that do not say so show it by pages that are
+// missing: what was locked otherwise has all.
+func lockedOnFault(m *procfs.SMapping, says func() bool) bool {
 	if m.Has("lf") {
 		return true
 	}
 	missing := m.Read && m.PageSize == kernel.PageSize && m.Rss+m.Swap < m.End-m.Start
-	return m.Has("lo") && missing && !showsOnFault()
+	return m.Has("lo") && missing && !says()
 }
 
 // showsOnFault tells whether this kernel says in VmFlags that a mapping is locked on fault.
