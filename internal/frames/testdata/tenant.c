@@ -211,14 +211,33 @@ static void move(void)
 	mem = to;
 }
 
+static size_t swapped(void)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < pages; i++) {
+		uint64_t entry;
+		must(pread(pagemap, &entry, 8, (uintptr_t)(mem + i * PAGE) / PAGE * 8) == 8, "pagemap");
+		n += entry >> 62 & 1;
+	}
+	return n;
+}
+
+static void swap_out(void)
+{
+	if (madvise(mem, pages * PAGE, 21 /* MADV_PAGEOUT */) != 0)
+		fail("MADV_PAGEOUT", 0, 0, 0);
+	size_t out = swapped();
+	if (out < pages / 2)
+		fail("pages that are swapped out", 0, out, pages);
+	check_all("after MADV_PAGEOUT");
+}
+
 static void live(void)
 {
 	fork_and_write();
 	forget(pages / 3, pages / 3);
 	check_all("after MADV_DONTNEED");
-	if (madvise(mem, pages * PAGE, 21 /* MADV_PAGEOUT */) != 0)
-		fail("MADV_PAGEOUT", 0, 0, 0);
-	check_all("after MADV_PAGEOUT");
+	swap_out();
 	write_all(16); // what is only read is not collapsed
 	if (madvise(mem, pages * PAGE, 25 /* MADV_COLLAPSE */) != 0)
 		printf("note: MADV_COLLAPSE: %s\n", strerror(errno));
