@@ -71,7 +71,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
 		{"no module", "", good + " --carrier frames=module", exitRefused, "kup module build", ""},
-		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, "vermagic", ""},
+		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, ".modinfo", ""},
 		{"a module for another kernel", "", good + " --carrier frames --module " + module("6.1"), exitRefused, "kup module build", ""},
 		{"nothing to fall back to", "", good + " --carrier ram --keep-fallback", exitRefused, "--carrier frames", ""},
 		{"kup is killed with memory in place", "", whenItSays("frozen", "kill -9 $pid", good+inPlace), killed, "",
