@@ -183,6 +183,9 @@ func find(match func(*Filling) bool) (*Filling, error) {
 	return nil, nil
 }
 
+// ForgetGone removes what failed servers have left of images that are gone.
+func ForgetGone() error { return forget(nil) }
+
 // forget removes what failed servers have left of processes that are restored anew, and of images that are gone.
 func forget(processes []Process) error {
 	all, err := List()

@@ -69,7 +69,7 @@ func (b *boot) forgetLost(a *Application, why error) error {
 func (b *boot) lose(a *Application, why error) error {
 	a.Restored = false
 	b.done.Restored = slices.DeleteFunc(b.done.Restored, func(name string) bool { return name == a.Name })
-	return errors.Join(fmt.Errorf("%s has lost its memory, and is started afresh: %w", a.Name, why), unlockNetwork(a.Image), b.forgetLost(a, why))
+	return errors.Join(fmt.Errorf("%s has lost its memory, and is started afresh: %w", a.Name, why), unlockNetwork(a.Image), b.forgetLost(a, why), pageserver.ForgetGone())
 }
 
 // unlockNetwork ends the silence that was kept for the restore of an image.
