@@ -34,6 +34,14 @@ func (v variant) inRAM() variant {
 	return v
 }
 
+// usualGuest is the memory of the machine in which variants are compared, MB.
+func (v variant) usualGuest() int {
+	if v.carrier == ppp.carrier {
+		return besideGuestMB
+	}
+	return usualGuestMB
+}
+
 // scenario is an update to be measured.
 type scenario struct {
 	variant
@@ -54,6 +62,7 @@ const (
 	largestMegabytes = 128 // what an emulated machine copies in reasonable time: where variants are compared
 
 	usualGuestMB   = 1024
+	besideGuestMB  = 2048 // the same, where another kernel starts beside the applications
 	usualItemBytes = 4096
 
 	// Where carriers are compared by size, the machine and its memory are larger, and so are the items: it takes the clients long to fill it.
@@ -69,7 +78,7 @@ var sizes = []int{256, 1024}
 func scenarios() []scenario {
 	var all []scenario
 	usual := func(v variant, megabytes, sets int) {
-		all = append(all, scenario{v, megabytes, sets, usualGuestMB, usualItemBytes})
+		all = append(all, scenario{v, megabytes, sets, v.usualGuest(), usualItemBytes})
 	}
 	for _, v := range variants {
 		usual(v, largestMegabytes, usualSets)

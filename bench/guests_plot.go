@@ -37,7 +37,7 @@ func (r *UpdateResults) save(p *plot.Plot, out, name string) error {
 func (r *UpdateResults) compared() []Update {
 	var all []Update
 	for _, u := range r.Updates {
-		if u.Megabytes == largestMegabytes && u.Guest == usualGuestMB && u.Sets == usualSets {
+		if u.Megabytes == largestMegabytes && u.Guest < largeGuestMB && u.Sets == usualSets {
 			all = append(all, u)
 		}
 	}
@@ -80,20 +80,20 @@ func (r *UpdateResults) plotThroughput(out string) error {
 
 // plotDowntime draws the downtime by the size of the memory, in the usual guest.
 func (r *UpdateResults) plotDowntime(out string) error {
-	return r.plotBySize(out, "update-downtime", "Downtime by size of memory", usualGuestMB)
+	return r.plotBySize(out, "update-downtime", "Downtime by size of memory", func(guest int) bool { return guest < largeGuestMB })
 }
 
 // plotSizes draws the same for much memory.
 func (r *UpdateResults) plotSizes(out string) error {
-	return r.plotBySize(out, "update-sizes", fmt.Sprintf("Downtime by size of memory, of a machine with %d MB", largeGuestMB), largeGuestMB)
+	return r.plotBySize(out, "update-sizes", fmt.Sprintf("Downtime by size of memory, of a machine with %d MB", largeGuestMB), func(guest int) bool { return guest == largeGuestMB })
 }
 
-func (r *UpdateResults) plotBySize(out, file, title string, guest int) error {
+func (r *UpdateResults) plotBySize(out, file, title string, in func(guest int) bool) error {
 	var lines []series
 	for _, v := range variants {
 		s := series{name: v.name + ", " + v.carrier}
 		for _, u := range r.Updates {
-			if u.Variant == v.name && u.Carrier == v.carrier && u.Sets == usualSets && u.Guest == guest {
+			if u.Variant == v.name && u.Carrier == v.carrier && u.Sets == usualSets && in(u.Guest) {
 				s.points = append(s.points, plotter.XY{X: float64(u.Megabytes), Y: seconds(u.Downtime)})
 			}
 		}
