@@ -68,9 +68,6 @@ func (s *Session) check() error {
 	if err := object.Check(pids); err != nil && !refuse.Passing(err) {
 		return err
 	}
-	if s.options.Frames != nil && !s.options.Fallback {
-		return nil // files do not get it
-	}
 	return s.checkSpace(need)
 }
 
@@ -98,7 +95,8 @@ func (s *Session) checkSpace(need int64) error {
 	if err != nil {
 		return err
 	}
-	if s.options.Frames == nil && free >= 0 && free < need {
+	inFiles := s.options.Frames == nil || s.options.Fallback
+	if inFiles && free >= 0 && free < need {
 		return refuse.Errorf("the application has %d MB of memory, and the file system of %s has %d MB free; make room or choose another directory",
 			need>>20, parent, free>>20)
 	}
