@@ -14,10 +14,7 @@ import (
 const memoryDir = "/sys/devices/system/memory"
 
 // BlockSize is the size of a memory block, bytes: what Linux takes online and offline at once.
-func BlockSize() (uint64, error) { return blockSize() }
-
-// blockSize is the size of a memory block, bytes.
-func blockSize() (uint64, error) { return readNumber(memoryDir+"/block_size_bytes", 16) }
+func BlockSize() (uint64, error) { return readNumber(memoryDir+"/block_size_bytes", 16) }
 
 // parameter is the word on the kernel's command line that says which memory it was told to leave alone.
 const parameter = "kup.memory="
@@ -61,8 +58,10 @@ func ParcelParameter() (string, error) {
 	if errors.Is(err, ErrNoParcel) {
 		return "", nil
 	}
-	return fmt.Sprintf("%s%#x", parcelParameter, at), err
+	return parcelWord(at), err
 }
+
+func parcelWord(at uint64) string { return fmt.Sprintf("%s%#x", parcelParameter, at) }
 
 // toldParcel returns where a parcel was sent to the running kernel, or ErrNoParcel.
 func toldParcel() (addr uint64, err error) {

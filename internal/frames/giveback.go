@@ -211,7 +211,7 @@ func loans() (all, returned kexec.Ranges, err error) {
 	if err != nil || len(kept) == 0 {
 		return nil, nil, err
 	}
-	size, err := blockSize()
+	size, err := BlockSize()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -243,7 +243,7 @@ func wholeBlocks(rs kexec.Ranges, size uint64) (whole kexec.Ranges) {
 
 // notOnline returns those blocks of memory that the page allocator does not have.
 func notOnline(kept kexec.Ranges) (missing []block, err error) {
-	size, err := blockSize()
+	size, err := BlockSize()
 	if err != nil {
 		return nil, err
 	}

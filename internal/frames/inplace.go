@@ -60,7 +60,7 @@ func (p *InPlace) take(ctx context.Context, dir string, pids []int, next Next) (
 	if p.slice, err = TakeSlice(ctx, dir, first, Patience); err != nil {
 		return err
 	}
-	size, err := blockSize()
+	size, err := BlockSize()
 	if err != nil {
 		return err
 	}
@@ -79,22 +79,24 @@ func (p *InPlace) take(ctx context.Context, dir string, pids []int, next Next) (
 
 // kept is the part of ram that the next kernel is to leave alone, when it starts in a slice.
 func kept(ram, slice kexec.Ranges, blockSize uint64, next Next) (all kexec.Ranges) {
-	for _, r := range ram {
-		switch {
-		case next == Copies:
-			r.Start, r.End = (r.Start+blockSize-1)&^(blockSize-1), r.End&^(blockSize-1)
-		case r.Size() > Size:
-			// The next kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c, e820__end_of_ram_pfn), and knows no page beyond.
-			r.End -= Size
-		default:
-			continue
-		}
-		if r.Size() > 0 {
-			all = append(all, r)
-		}
+	if next == Copies {
+		all = wholeBlocks(ram, blockSize)
+	} else {
+		all = butLast(ram)
 	}
 	for _, b := range slice {
 		all = all.Minus(b)
+	}
+	return all
+}
+
+// butLast is memory without the last page frames of each range: the next kernel takes the end of what it need not reserve for the end of memory (arch/x86/kernel/e820.c,
+// e820__end_of_ram_pfn), and knows no page beyond.
+func butLast(ram kexec.Ranges) (all kexec.Ranges) {
+	for _, r := range ram {
+		if r.Size() > Size {
+			all = append(all, kexec.Range{Start: r.Start, End: r.End - Size})
+		}
 	}
 	return all
 }
@@ -107,7 +109,7 @@ const mostUnits = 200
 
 // Unit is the size, bytes, of what the next kernel is to get back at once: a memory block, or several if that would make too many.
 func (p *InPlace) Unit() (uint64, error) {
-	size, err := blockSize()
+	size, err := BlockSize()
 	return unitOf(p.kept, size), err
 }
 

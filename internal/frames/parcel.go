@@ -47,7 +47,7 @@ func (p *Pool) NewParcel() (*Parcel, error) {
 }
 
 // Parameter is the word on a kernel's command line that says where the parcel is.
-func (p *Parcel) Parameter() string { return fmt.Sprintf("%s%#x", parcelParameter, p.head.Addr) }
+func (p *Parcel) Parameter() string { return parcelWord(p.head.Addr) }
 
 // Pack puts all files of a folder into the parcel, in place of what it held. ErrNoRoom if the pool is empty.
 func (p *Parcel) Pack(files fs.FS) error {

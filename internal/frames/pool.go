@@ -41,7 +41,7 @@ const bootNeeds = 384 << 20
 
 // Take takes frames for size bytes. It is ErrNoRoom if the applications that have them, and the next kernel, could not do without.
 func Take(size uint64) (*Pool, error) {
-	blockSize, err := blockSize()
+	blockSize, err := BlockSize()
 	if err != nil {
 		return nil, err
 	}

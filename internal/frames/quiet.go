@@ -47,7 +47,13 @@ func Overcommit(dir string) (*Quiet, error) {
 }
 
 // BeQuiet changes settings. It notes in a directory how that is taken back, see Recover.
-func BeQuiet(dir string) (*Quiet, error) { return quieten(dir, quietSettings) }
+func BeQuiet(dir string) (*Quiet, error) {
+	q, err := quieten(dir, quietSettings)
+	if err != nil {
+		return nil, fmt.Errorf("keep page frames from moving: %w", err)
+	}
+	return q, nil
+}
 
 func quieten(dir string, settings []setting) (*Quiet, error) {
 	l, err := newLedger(dir, quietLedger)
@@ -57,7 +63,7 @@ func quieten(dir string, settings []setting) (*Quiet, error) {
 	q := &Quiet{l}
 	for _, s := range settings {
 		if err := q.set(s); err != nil {
-			return nil, errors.Join(fmt.Errorf("keep page frames from moving: %w", err), q.Close())
+			return nil, errors.Join(err, q.Close())
 		}
 	}
 	return q, nil

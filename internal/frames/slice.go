@@ -56,7 +56,7 @@ func (s *Slice) Blocks() kexec.Ranges { return s.blocks }
 func (s *Slice) Close() error { return s.changes.takeBack() }
 
 func (s *Slice) fill(ctx context.Context, need uint64) error {
-	size, err := blockSize()
+	size, err := BlockSize()
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: this kernel takes no memory offline (needs CONFIG_MEMORY_HOTREMOVE)", ErrNoSlice)
 	}
