@@ -18,6 +18,7 @@
 //	guests_plan.go         the variants of an update, and which of them are measured with which memory and load
 //	guests.go              one update in one guest
 //	guests_curve.go        answers over time
+//	guests_bare.go         the next kernel by itself, and updates in a row
 //	*_results.go           numbers and tables
 //	*_plot.go, plot.go     plots
 //	bench.go, machine.go   what all have in common: the program, medians, where results come from

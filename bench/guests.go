@@ -60,6 +60,8 @@ type Update struct {
 	Restore report.Duration `json:"restore_ms"`      // to the first answer
 	All     report.Duration `json:"all_answered_ms"` // from the freeze until every connection has had an answer
 	Filled  report.Duration `json:"filled_ms"`       // from the freeze until all memory is back; 0 if it came before the first answer
+	Extra   uint64          `json:"extra_bytes"`     // of memory, beyond the application's own, at most
+	More    []Hop           `json:"more,omitempty"`  // updates that followed
 
 	Boot report.Steps `json:"boot"` // of kup boot, until the application ran
 
@@ -68,6 +70,12 @@ type Update struct {
 	Return  *restore.Report    `json:"return"`
 
 	Curve Curve `json:"curve"`
+}
+
+// Hop is a further update of the same guest.
+type Hop struct {
+	Downtime report.Duration `json:"downtime_ms"`
+	Kernel   report.Duration `json:"kernel_ms"`
 }
 
 // updates measures all chosen scenarios, each run in a guest of its own. What fails does not stop the rest; the error joins all failures.
@@ -144,6 +152,31 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 	l.Run()
 	began := time.Now()
 	time.Sleep(calm)
+	t, err := s.hop(ctx, g, l)
+	if err != nil {
+		return nil, err
+	}
+	u = &Update{Variant: s.name, Carrier: s.carrier, To: t.Release, Megabytes: s.megabytes, Guest: s.guest, Sets: s.sets}
+	if err := u.journal(ctx, g); err != nil {
+		return nil, err
+	}
+	for range s.hops {
+		t, err := s.hop(ctx, g, l)
+		if err != nil {
+			return nil, err
+		}
+		u.More = append(u.More, Hop{downtime(t, l), kernelTime(t)})
+	}
+	if err := l.Stop(); err != nil {
+		return nil, err
+	}
+	u.clients(t, l, began)
+	u.Written = u.Rate * float64(u.Sets) / 100 * float64(s.itemBytes)
+	return u, l.Check()
+}
+
+// hop changes the kernel, and lets the clients work for a while after it.
+func (s scenario) hop(ctx context.Context, g *trial.Guest, l *load.Load) (*trial.Timeline, error) {
 	options := append([]string{"--carrier", s.carrier, "--append", "kup.boot=" + strings.Join(s.boot, ",")}, s.variant.update...)
 	t, err := g.Update(ctx, toLine, options...)
 	if err != nil {
@@ -153,16 +186,20 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 		return nil, err
 	}
 	time.Sleep(calm)
-	if err := l.Stop(); err != nil {
-		return nil, err
-	}
-	u = &Update{Variant: s.name, Carrier: s.carrier, To: t.Release, Megabytes: s.megabytes, Guest: s.guest, Sets: s.sets}
-	if err := u.journal(ctx, g); err != nil {
-		return nil, err
-	}
-	u.clients(t, l, began)
-	u.Written = u.Rate * float64(u.Sets) / 100 * float64(s.itemBytes)
-	return u, l.Check()
+	return t, nil
+}
+
+// downtime is the time without an answer in an update.
+func downtime(t *trial.Timeline, l *load.Load) report.Duration {
+	first, _ := l.FirstAnswer(t.At("jump"))
+	replies := l.Replies()
+	next, _ := slices.BinarySearchFunc(replies, first, time.Time.Compare)
+	return report.Duration(first.Sub(replies[next-1]))
+}
+
+// kernelTime is from the jump to the first user space of the new kernel.
+func kernelTime(t *trial.Timeline) report.Duration {
+	return report.Duration(t.At("init started").Sub(t.At("jump")))
 }
 
 // module builds kup's module for the next kernel, once.
@@ -194,20 +231,23 @@ func (u *Update) journal(ctx context.Context, g *trial.Guest) error {
 	}
 	u.From = journal.From
 	u.Capture, u.Return = journal.Applications[0].Capture, journal.Applications[0].Return
+	switch u.Carrier {
+	case basic.inRAM().carrier:
+		u.Extra = uint64(u.Capture.Bytes) // it is there until all of it was copied once more
+	case ppp.carrier, ppp.copied().carrier:
+		u.Extra = journal.Extra
+	}
 	return nil
 }
 
 // clients takes what the clients saw, and when.
 func (u *Update) clients(t *trial.Timeline, l *load.Load, began time.Time) {
-	freeze, jump, booted := t.At("freeze"), t.At("jump"), t.At("init started")
-	boot := t.At("boot")
+	freeze, jump, boot := t.At("freeze"), t.At("jump"), t.At("boot")
 	first, all := l.FirstAnswer(jump)
 	since := func(from, to time.Time) report.Duration { return report.Duration(to.Sub(from)) }
-	replies := l.Replies()
-	next, _ := slices.BinarySearchFunc(replies, first, time.Time.Compare)
-	u.Downtime = since(replies[next-1], first)
+	u.Downtime = downtime(t, l)
 	u.Rate = l.Rate(began, t.Asked)
-	u.Frozen, u.Kernel, u.Init, u.Restore = since(freeze, jump), since(jump, booted), since(booted, boot), since(boot, first)
+	u.Frozen, u.Kernel, u.Init, u.Restore = since(freeze, jump), kernelTime(t), since(t.At("init started"), boot), since(boot, first)
 	u.All = since(freeze, all)
 	if filled := t.At("filled " + trial.Cache); filled.After(first) {
 		u.Filled = since(freeze, filled)
@@ -225,7 +265,7 @@ func (u *Update) clients(t *trial.Timeline, l *load.Load, began time.Time) {
 		}
 		u.Slowed = l.Rate(ahead.Add(-time.Duration(u.Precopy)), ahead)
 	}
-	u.Curve = newCurve(replies, freeze)
+	u.Curve = newCurve(l.Replies(), freeze)
 }
 
 // ours is what of the downtime is not the new kernel's own boot, from the jump to its first user space.

@@ -16,12 +16,12 @@ var (
 	incremental = variant{"incremental", "disk", nil, []string{"--eager"}}
 	onDemand    = variant{"on demand", "disk", []string{"--no-precopy"}, nil}
 	foam        = variant{"FOAM", "disk", nil, nil}
-	ppp         = variant{"PPP", "frames", []string{"--module", guestModule}, nil}
+	ppp         = variant{"PPP", "frames=module", []string{"--module", guestModule}, nil}
 
 	variants = []variant{
 		basic, incremental, onDemand, foam,
 		basic.inRAM(), incremental.inRAM(), onDemand.inRAM(), foam.inRAM(),
-		ppp,
+		ppp, ppp.copied(),
 	}
 )
 
@@ -34,9 +34,18 @@ func (v variant) inRAM() variant {
 	return v
 }
 
+// copied is the same way without a module in the next kernel.
+func (v variant) copied() variant {
+	v.carrier, v.update = "frames=copy", nil
+	return v
+}
+
+// inPlace tells whether the memory stays where it is.
+func (v variant) inPlace() bool { return v.name == ppp.name }
+
 // usualGuest is the memory of the machine in which variants are compared, MB.
 func (v variant) usualGuest() int {
-	if v.carrier == ppp.carrier {
+	if v.inPlace() {
 		return besideGuestMB
 	}
 	return usualGuestMB
@@ -49,6 +58,7 @@ type scenario struct {
 	sets      int // percent of the clients' requests that write an item
 	guest     int // MB of memory of the machine
 	itemBytes int
+	hops      int // more updates in a row, after the one that is measured in all its parts
 }
 
 func (s scenario) String() string {
@@ -56,6 +66,8 @@ func (s scenario) String() string {
 }
 
 const (
+	moreHops = 3
+
 	usualSets        = 10  // percent, where sizes are compared
 	smallMegabytes   = 32  // where downtimes are compared by size, with the largest
 	usualMegabytes   = 64  // where rates of writing are compared
@@ -73,12 +85,12 @@ const (
 // sizes are how much memory carriers are compared with in the large machine, MB.
 var sizes = []int{256, 1024}
 
-// scenarios are all variants with the most memory, the first and the last of them with little, and the whole technique by how much the clients write: without pre-copy,
+// scenarios are all variants with the most memory, some of them with little, and the whole technique by how much the clients write: without pre-copy,
 // all is copied anyway. Then the best of each carrier by size.
 func scenarios() []scenario {
 	var all []scenario
 	usual := func(v variant, megabytes, sets int) {
-		all = append(all, scenario{v, megabytes, sets, v.usualGuest(), usualItemBytes})
+		all = append(all, scenario{v, megabytes, sets, v.usualGuest(), usualItemBytes, 0})
 	}
 	for _, v := range variants {
 		usual(v, largestMegabytes, usualSets)
@@ -89,9 +101,13 @@ func scenarios() []scenario {
 	for _, sets := range []int{usualSets, 50, 90} {
 		usual(foam, usualMegabytes, sets)
 	}
-	for _, v := range []variant{foam, foam.inRAM(), ppp} {
+	for _, v := range []variant{foam, foam.inRAM(), ppp, ppp.copied()} {
 		for _, megabytes := range sizes {
-			all = append(all, scenario{v, megabytes, usualSets, largeGuestMB, largeItemBytes})
+			s := scenario{v, megabytes, usualSets, largeGuestMB, largeItemBytes, 0}
+			if v.inPlace() && megabytes == sizes[0] {
+				s.hops = moreHops
+			}
+			all = append(all, s)
 		}
 	}
 	return all

@@ -17,14 +17,16 @@ type UpdateResults struct {
 	Runs    int      `json:"runs"` // of each
 	Updates []Update `json:"updates"`
 
+	Bare []BareBoot `json:"bare,omitempty"` // kernels by themselves
+
 	drawn []string // names of plots
 }
 
 const updateFile = "update.json"
 
-func newUpdateResults(runs int, updates []Update) (*UpdateResults, error) {
+func newUpdateResults(runs int, updates []Update, bare []BareBoot) (*UpdateResults, error) {
 	origin, err := newOrigin()
-	return &UpdateResults{Origin: origin, Runs: runs, Updates: updates}, err
+	return &UpdateResults{Origin: origin, Runs: runs, Updates: updates, Bare: bare}, err
 }
 
 // write puts numbers, tables and plots into a folder.
@@ -75,6 +77,7 @@ func (r *UpdateResults) tables() string {
 	var b strings.Builder
 	r.introduce(&b)
 	r.tableOfParts(&b)
+	r.tableOfHops(&b)
 	r.tableOfFrozen(&b)
 	r.tableOfPrecopy(&b)
 	b.WriteString("\n## Restores, step by step\n\n| | kup boot, until the first answer | kup's restore |\n|---|---|---|\n")
@@ -110,9 +113,15 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 		if v.carrier == basic.inRAM().carrier {
 			continue // the same with another one
 		}
-		precopy, restore := "yes", "on demand"
-		if v.carrier == ppp.carrier {
+		title, precopy, restore := v.name, "yes", "on demand"
+		if v.inPlace() {
+			title += ", " + v.carrier
+		}
+		switch v.carrier {
+		case ppp.carrier:
 			precopy, restore = "nothing is copied", "page frames are bound on demand"
+		case ppp.copied().carrier:
+			precopy, restore = "nothing is copied", "page frames are copied on demand, and given back block by block"
 		}
 		if slices.Contains(v.update, "--no-precopy") {
 			precopy = "no"
@@ -120,7 +129,7 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 		if slices.Contains(v.boot, "--eager") {
 			restore = "eager"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", v.name, precopy, restore)
+		fmt.Fprintf(b, "| %s | %s | %s |\n", title, precopy, restore)
 	}
 	r.picture(b, "update-throughput")
 }
@@ -128,21 +137,30 @@ func (r *UpdateResults) introduce(b *strings.Builder) {
 func (r *UpdateResults) tableOfParts(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## Downtime\n\nFrom the last answer to the first one after it, in seconds, and its parts: frozen, the new kernel's own boot, its init (modules, disk), and from the "+
 		"start of `kup boot` to the first answer. Ours is all of it but the kernel's boot. All answered counts from the freeze; memory back from the first answer: until then some of it may be missing. "+
+		"Extra is memory that was in use beyond the applications' own: the carrier's, or what was copied and not given back yet. "+
 		"The rows of a machine with %d MB are for %d connections with items of %d bytes.\n\n"+
-		"| variant, carrier, memory, sets | answers/s | downtime | frozen | kernel | init | restore | ours | all answered | memory back |\n|---|---|---|---|---|---|---|---|---|---|\n",
+		"| variant, carrier, memory, sets | answers/s | downtime | frozen | kernel | init | restore | ours | all answered | memory back | extra, MB |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
 		largeGuestMB, connections, largeItemBytes)
 	for _, u := range r.Updates {
 		filled := "at once"
 		if u.Filled != 0 {
 			filled = fmt.Sprintf("+%.2f", seconds(u.degraded()))
 		}
-		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.0f %% | %.2f | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
-			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), percent(u.ours(), u.Downtime), seconds(u.All), filled)
+		fmt.Fprintf(b, "| %s | %.0f | **%.2f** | %.2f | %.2f | %.2f | %.2f | %.0f %% | %.2f | %s | %s |\n", u.name(), u.Rate, seconds(u.Downtime),
+			seconds(u.Frozen), seconds(u.Kernel), seconds(u.Init), seconds(u.Restore), percent(u.ours(), u.Downtime), seconds(u.All), filled, u.extra())
 	}
 	r.picture(b, "update-downtime")
 	r.picture(b, "update-sizes")
 	r.picture(b, "update-parts")
 	r.picture(b, "update-writes")
+}
+
+// extra is what the update took of memory beside the application's own.
+func (u *Update) extra() string {
+	if u.Carrier == basic.carrier {
+		return "on disk"
+	}
+	return fmt.Sprintf("%.0f", float64(u.Extra)/1e6)
 }
 
 func (r *UpdateResults) tableOfFrozen(b *strings.Builder) {

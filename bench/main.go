@@ -105,7 +105,9 @@ func (f flags) guests(ctx context.Context, b *bench) error {
 	if len(updates) == 0 {
 		return failed
 	}
-	r, err := newUpdateResults(f.runs, updates)
+	bare, err := b.bareBoots(ctx, updates)
+	failed = errors.Join(failed, err)
+	r, err := newUpdateResults(f.runs, updates, bare)
 	if err == nil {
 		err = r.write(f.out)
 	}

@@ -72,6 +72,7 @@ type boot struct {
 	BootOptions
 	journal *Journal
 	drain   *drain // nil with any other carrier than CarrierCopy
+	meter   *meter // nil where memory is not left in place
 	done    Booted
 
 	bound      bool  // bindOnce was called

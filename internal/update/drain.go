@@ -24,9 +24,6 @@ type drain struct {
 	moved     time.Time           // when the horizon was
 	horizon   uint64
 	over      bool // there is none any more
-
-	before uint64 // available memory when nothing was restored, bytes
-	least  uint64 // and the least since
 }
 
 // contents are where the pages of an image are.
@@ -86,14 +83,11 @@ func (b blocks) horizon(blockSize, available uint64) uint64 {
 const spare = 96 << 20
 
 func newDrain() (*drain, error) {
-	d := &drain{contents: map[string]contents{}}
-	var err error
-	if d.blockSize, err = frames.BlockSize(); err != nil {
+	size, err := frames.BlockSize()
+	if err != nil {
 		return nil, err
 	}
-	d.before, err = kexec.AvailableMemory()
-	d.least = d.before
-	return d, err
+	return &drain{blockSize: size, contents: map[string]contents{}}, nil
 }
 
 // prepareDrain is for CarrierCopy.
@@ -102,6 +96,9 @@ func (b *boot) prepareDrain() (err error) {
 		return nil
 	}
 	if b.drain, err = newDrain(); err != nil {
+		return err
+	}
+	if b.meter, err = newMeter(); err != nil {
 		return err
 	}
 	b.overcommit, err = frames.Overcommit(workDir(b.Store.Dir()))
@@ -120,15 +117,6 @@ func (d *drain) know(dir string, st *image.State) {
 	}
 	c.atOnce = memory.AtOnce(st)
 	d.contents[dir] = c
-}
-
-// available is how much memory there is; the least is remembered.
-func (d *drain) available() (uint64, error) {
-	available, err := kexec.AvailableMemory()
-	if err == nil {
-		d.least = min(d.least, available)
-	}
-	return available, err
 }
 
 // needed returns the blocks that page servers still have to read, and those of applications that are not restored.
@@ -186,7 +174,7 @@ func (b *boot) giveBackSome(ctx context.Context) (gave bool, err error) {
 func (b *boot) moveHorizon(filling blocks) error {
 	const often = time.Second
 	d := b.drain
-	available, err := d.available()
+	available, err := b.meter.read()
 	if err != nil {
 		return err
 	}
@@ -229,8 +217,6 @@ func (b *boot) endDraining() error {
 		return nil
 	}
 	b.drain.over = true
-	b.journal.Extra = b.drain.before - b.drain.least
-	b.note(fmt.Sprintf("%d MB of memory more than before were in use at most", b.journal.Extra>>20))
 	return pageserver.RemoveHorizon()
 }
 
@@ -251,7 +237,7 @@ func (b *boot) makeRoom(ctx context.Context, a *Application, onDemand bool) (mus
 		need = c.atOnce
 	}
 	for {
-		available, err := b.drain.available()
+		available, err := b.meter.read()
 		if err != nil || available >= need+spare {
 			return onDemand, err
 		}

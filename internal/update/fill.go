@@ -39,7 +39,18 @@ func (b *boot) awaitMemory(ctx context.Context) error {
 		}
 		failed = append(failed, err)
 	}
-	return errors.Join(append(failed, b.endDraining())...)
+	return errors.Join(append(failed, b.endDraining(), b.noteExtra())...)
+}
+
+// noteExtra notes how much more memory was needed than the applications have, where that was left in place.
+func (b *boot) noteExtra() error {
+	if b.meter == nil {
+		return nil
+	}
+	err := b.measure()
+	b.journal.Extra = b.meter.most
+	b.note(fmt.Sprintf("%d MB of memory more than before were in use at most", b.meter.most>>20))
+	return err
 }
 
 // mostFillings is how often an application is restored that loses its page server.
@@ -92,6 +103,7 @@ func (b *boot) awaitServers(ctx context.Context, a *Application) (lost *pageserv
 	var gave time.Time
 	progress := func(step string, done, total int64) {
 		b.Progress(step, done, total)
+		failed = errors.Join(failed, b.measure())
 		if failed == nil && time.Since(gave) > often {
 			failed, gave = b.giveBackUnneeded(ctx), time.Now()
 		}

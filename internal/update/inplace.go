@@ -73,6 +73,9 @@ func (b *boot) bind() error {
 	}
 	defer binder.Close()
 	b.note("module loaded")
+	if b.meter, err = newMeter(); err != nil {
+		return err
+	}
 	for _, r := range reserved {
 		// A boot that was killed may have said so before.
 		if err := binder.Preserve(kexec.Ranges{r}); err != nil && !errors.Is(err, kernel.EEXIST) {
@@ -110,6 +113,9 @@ func (b *boot) freeSpare() error {
 	pages, err := binder.Free(unneeded(reserved, b.places))
 	if err != nil {
 		return err
+	}
+	if b.meter != nil {
+		b.meter.gained(pages * kernel.PageSize)
 	}
 	b.note(fmt.Sprintf("spare memory given back: %d MB", pages*kernel.PageSize>>20))
 	return nil

@@ -46,7 +46,7 @@ type Journal struct {
 	Applications []Application `json:"applications"`
 	Carrier      Carrier       `json:"carrier"` // of memory
 	CarrierWhy   string        `json:"carrier_why"`
-	Extra        uint64        `json:"extra,omitempty"`    // with CarrierCopy, how much more memory was in use at most until all was given back than before, bytes
+	Extra        uint64        `json:"extra,omitempty"`    // where memory was left in place, how much more was in use at most until the applications had theirs than before, bytes
 	Paranoid     bool          `json:"paranoid,omitempty"` // all memory is compared with its hashes before an application runs
 	Steps        []Stamp       `json:"steps"`
 
