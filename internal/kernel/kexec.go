@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,13 @@ func KexecLoad(entry uint64, segments []KexecSegment) error {
 
 // KexecUnload forgets the loaded kernel. It is no error if there is none.
 func KexecUnload() error { return kexecLoad(0, 0, nil, kexecArchX86_64) }
+
+// UnloadKernel puts a clause into force: on our death KexecUnload is called.
+func (w *Will) UnloadKernel(clause int) {
+	c := w.clauses[clause]
+	c.call.args = [6]uintptr{3: kexecArchX86_64}
+	atomic.StoreUintptr(&c.call.nr, unix.SYS_KEXEC_LOAD)
+}
 
 // KexecPermitted asks the kernel, without loading or unloading anything, whether this process may call kexec_load. The kernel checks
 // permission, lock-down and its security modules before it looks at the arguments (kernel/kexec.c, kexec_load_check), so

@@ -11,7 +11,7 @@ import (
 )
 
 // Will is what shall happen if this process dies, even by SIGKILL: socket options that are set, messages that are sent,
-// processes that are killed.
+// processes that are killed, files that are renamed.
 //
 // It is executed by a small process of its own, which shares our memory and our descriptor table, and sleeps until we are
 // gone. So it costs nothing to change, and nobody has to be asked for privileges that only we have.
@@ -21,7 +21,7 @@ type Will struct {
 	memory  []byte
 	clauses []willClause
 
-	messages [][]byte // that Send has mapped
+	messages [][]byte // that bequeath has mapped
 	others   []int    // descriptors of processes to be killed
 }
 
@@ -140,16 +140,41 @@ func (w *Will) SetSocketInt(clause, fd, level, name, value int) {
 
 // Send puts a clause into force: on our death a message is sent on a socket, which must not make it wait.
 func (w *Will) Send(clause, fd int, message []byte) error {
-	memory, err := unix.Mmap(-1, 0, len(message), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	address, err := w.bequeath(message)
 	if err != nil {
-		return fmt.Errorf("will: mmap: %w", err)
+		return err
 	}
-	copy(memory, message)
-	w.messages = append(w.messages, memory)
 	c := w.clauses[clause]
-	c.call.args = [6]uintptr{uintptr(fd), uintptr(unsafe.Pointer(&memory[0])), uintptr(len(message)), unix.MSG_NOSIGNAL}
+	c.call.args = [6]uintptr{uintptr(fd), address, uintptr(len(message)), unix.MSG_NOSIGNAL}
 	atomic.StoreUintptr(&c.call.nr, unix.SYS_SENDTO)
 	return nil
+}
+
+// Rename puts a clause into force: on our death a file gets another absolute path, in place of what is there. Each time takes a little memory until Close.
+func (w *Will) Rename(clause int, from, to string) error {
+	old, err := w.bequeath([]byte(from + "\x00"))
+	if err != nil {
+		return err
+	}
+	replaced, err := w.bequeath([]byte(to + "\x00"))
+	if err != nil {
+		return err
+	}
+	c := w.clauses[clause]
+	c.call.args = [6]uintptr{1: old, 3: replaced} // no folders: the paths are absolute
+	atomic.StoreUintptr(&c.call.nr, unix.SYS_RENAMEAT)
+	return nil
+}
+
+// bequeath puts data to where it is when we are gone.
+func (w *Will) bequeath(data []byte) (address uintptr, err error) {
+	memory, err := unix.Mmap(-1, 0, len(data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return 0, fmt.Errorf("will: mmap: %w", err)
+	}
+	copy(memory, data)
+	w.messages = append(w.messages, memory)
+	return uintptr(unsafe.Pointer(&memory[0])), nil
 }
 
 // RevokeAll takes all clauses out of force.

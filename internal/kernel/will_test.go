@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -20,8 +21,8 @@ import (
 // afterwards.
 func TestWillIsExecutedOnDeath(t *testing.T) {
 	const env = "KUP_TEST_WILL"
-	if os.Getenv(env) != "" {
-		dieInRepair(t)
+	if dir := os.Getenv(env); dir != "" {
+		dieInRepair(t, dir)
 		return
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,8 +49,15 @@ func TestWillIsExecutedOnDeath(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	for path, content := range map[string]string{from: "new", to: "old"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	dying := exec.Command(os.Args[0], "-test.run=^TestWillIsExecutedOnDeath$")
-	dying.Env = append(os.Environ(), env+"=1")
+	dying.Env = append(os.Environ(), env+"="+dir)
 	dying.ExtraFiles = []*os.File{file}
 	out, err := dying.StdoutPipe()
 	if err != nil {
@@ -82,21 +90,27 @@ func TestWillIsExecutedOnDeath(t *testing.T) {
 	if err != nil || reuse != 1 {
 		t.Errorf("SO_REUSEADDR after death: %d, %v", reuse, err)
 	}
+	if content, err := os.ReadFile(to); err != nil || string(content) != "new" {
+		t.Errorf("the file that was to be replaced: %q, %v", content, err)
+	}
 	if _, err := server.Write([]byte("alive")); err != nil {
 		t.Errorf("the connection is broken: %v", err)
 	}
 }
 
-func dieInRepair(t *testing.T) {
+func dieInRepair(t *testing.T, dir string) {
 	const socket = 3
-	w, err := NewWill(3)
+	w, err := NewWill(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.SetSocketInt(0, socket, SolTCP, TCPRepair, TCPRepairOffSilent)
-	w.SetSocketInt(1, socket, SolSocket, SoReuseAddr, 1)
-	w.SetSocketInt(2, socket, SolSocket, SoReuseAddr, 0)
-	w.Revoke(2)
+	if err := w.Rename(1, filepath.Join(dir, "from"), filepath.Join(dir, "to")); err != nil {
+		t.Fatal(err)
+	}
+	w.SetSocketInt(2, socket, SolSocket, SoReuseAddr, 1)
+	w.SetSocketInt(3, socket, SolSocket, SoReuseAddr, 0)
+	w.Revoke(3)
 	if err := SetSocketInt(socket, SolTCP, TCPRepair, TCPRepairOn); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@
 //	phase      same boot                             another boot
 //	prepared   nobody was stopped                    nothing is complete: start afresh
 //	frozen     the applications were thawed          nothing is complete: start afresh
-//	switched   the jump failed, they were thawed     images are complete: restore
+//	switched   kup's will is about to take it back   images are complete: restore
 //	restoring  -                                     restore those that are not marked as restored
 //	settled, aborted                                 nothing is left to do
 //
@@ -18,7 +18,8 @@
 // the next kernel has found the other one, which says "switched", in memory.
 //
 // In the left column kup was killed: applications that kup had frozen run on by themselves (package tracee), so their images are
-// out of date at once and are removed.
+// out of date at once and are removed. Its will (will.go) unloads the next kernel, and makes "frozen" of "switched": the machine may be restarted before
+// another kup sees the journal.
 //
 // Invariants: nothing stops before all that can be checked was checked and the next kernel is loaded; whatever fails before
 // the jump leaves all applications running; no image is deleted before its application was restored from it and has all of its memory, or that is lost.

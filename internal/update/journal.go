@@ -141,6 +141,9 @@ func (j *Journal) record(p Phase) error {
 	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
+	if p == Settled || p == Aborted {
+		return removeFormer(j.dir)
+	}
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (u *update) writeToDisk(why error) {
 // send records that all images are complete and the kernel is about to change, where the next one will look for it: in the journal on the disk, or in page frames with the images.
 func (u *update) send() error {
 	if u.parcel == nil {
-		return u.journal.record(Switched)
+		return u.recordSwitched()
 	}
 	u.journal.Phase = Switched
 	data, err := u.journal.encode()

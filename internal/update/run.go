@@ -12,6 +12,7 @@ import (
 	"github.com/kup-project/kup/internal/checkpoint"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/kexec"
 	"github.com/kup-project/kup/internal/tracee"
 )
@@ -87,6 +88,7 @@ type update struct {
 	tracer  *tracee.Tracer
 	next    kexec.Options
 	loaded  bool
+	will    *kernel.Will // nil until then
 	journal *Journal
 	disks   *fileSystems
 	kmsg    kernelLog
@@ -243,6 +245,9 @@ func (u *update) prepare() error {
 // load hands the next kernel to the running one.
 func (u *update) load() error {
 	u.Progress("load the kernel", 0, 0)
+	if err := u.makeWill(); err != nil {
+		return err
+	}
 	plan, err := kexec.Load(u.next)
 	if err != nil {
 		return err
@@ -310,6 +315,9 @@ func removeImage(dir string) error {
 // abort notes that the applications run on.
 func (u *update) abort() error {
 	u.note("aborted")
+	if u.will != nil {
+		u.will.Revoke(takeBackPhase)
+	}
 	return u.journal.record(Aborted)
 }
 
@@ -318,6 +326,9 @@ func (u *update) close() {
 		if err := kexec.Unload(); err != nil {
 			u.Progress("the next kernel stays loaded: "+err.Error(), 0, 0)
 		}
+	}
+	if err := u.revokeWill(); err != nil {
+		u.Progress(err.Error(), 0, 0)
 	}
 	if u.disks != nil {
 		u.disks.close()
