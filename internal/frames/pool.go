@@ -72,7 +72,11 @@ func (p *Pool) collect(wanted int, blockSize uint64, ram kexec.Ranges) error {
 	perBlock := int(blockSize / Size)
 	var all []Frame
 	for range tries {
-		mem, err := mapHuge(max(wanted-len(p.free), perBlock))
+		missing := wanted - len(p.free)
+		if checkAvailable(blockSize) == nil {
+			missing = max(missing, perBlock)
+		}
+		mem, err := mapHuge(missing)
 		if err != nil && len(p.free) < wanted {
 			return err
 		}

@@ -53,6 +53,9 @@ func CloseOnExecFrom(first uint) error {
 	return nil
 }
 
+// EndFirst lets the kernel end this process before any other when memory runs out, see proc_pid_oom_score_adj(5). Its children inherit that.
+func EndFirst() error { return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) }
+
 // ForwardedSignals are the signals by which people and service managers end or reload a program. Whoever stands in front of
 // one passes them on.
 var ForwardedSignals = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}

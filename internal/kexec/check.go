@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -194,6 +195,20 @@ func meminfoField(meminfo, name string) (uint64, error) {
 	}
 	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
 }
+
+// checkStillRoom makes sure that loading does not take the last memory: the kernel would rather end an application than refuse.
+func checkStillRoom(segments []Segment) error {
+	debug.FreeOSMemory() // what it took to prepare them
+	room, err := readRoom()
+	if err != nil {
+		return err
+	}
+	room.available -= min(room.available, spareRoom)
+	return room.check(segments)
+}
+
+// spareRoom is what is to stay available when a kernel is loaded, bytes.
+const spareRoom = 64 << 20
 
 // check tells whether the running kernel can hold the segments until the jump.
 func (r room) check(segments []Segment) error {

@@ -24,7 +24,7 @@ type Image struct {
 
 	header  *setupHeader
 	file    []byte
-	vmlinux []byte // nil until it was unpacked
+	vmlinux []byte // nil unless Vmlinux has unpacked it
 }
 
 // Open reads the kernel image at path. A file that cannot be booted gives ErrBadKernel.
@@ -77,7 +77,7 @@ type program struct {
 	entry uint64 // offset of its first instruction
 }
 
-// Vmlinux is the ELF file of the kernel itself, which the image keeps once it is unpacked. The error is ErrBadKernel for damaged data.
+// Vmlinux is the ELF file of the kernel itself, which the image keeps until the kernel is loaded. The error is ErrBadKernel for damaged data.
 func (im *Image) Vmlinux() ([]byte, error) {
 	if im.vmlinux != nil {
 		return im.vmlinux, nil
@@ -99,6 +99,7 @@ func (im *Image) unpacked() (*program, error) {
 	if err != nil {
 		return nil, err
 	}
+	im.vmlinux = nil // memory may be short
 	p, err := layOut(elf, im.header.initSize, im.header.alignment)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: its payload is no usable vmlinux: %w", im.Path, ErrBadKernel, err)

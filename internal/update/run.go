@@ -65,6 +65,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Log == nil {
 		o.Log = func(Stamp) {}
 	}
+	// It takes much memory, and the applications are not to pay for that.
+	if err := kernel.EndFirst(); err != nil {
+		return nil, err
+	}
 	u := &update{Options: o}
 	defer u.close()
 	report, err := u.check(ctx)

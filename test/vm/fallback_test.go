@@ -20,7 +20,7 @@ func TestFallback(t *testing.T) {
 	}
 	files := build(t, all)
 	buildModules(t, files, "6.1", "6.12")
-	g := start(t, trial.Config{Files: files, MemoryMB: 1536})
+	g := start(t, trial.Config{Files: files, MemoryMB: 2048})
 	for _, p := range all {
 		p.start(t, g)
 		p.stepBack(t, g)
