@@ -40,9 +40,10 @@ type Report struct {
 	Dir       string          `json:"dir"`
 	Processes int             `json:"processes"`
 	Threads   int             `json:"threads"`
-	Bytes     int64           `json:"bytes"`         // of page contents stored
-	Skipped   int64           `json:"bytes_skipped"` // of private mappings not stored: zeros, or unchanged since they came from a file
-	Frozen    report.Duration `json:"frozen_ms"`     // from the first process that stopped to the last that ran again or was ended
+	Bytes     int64           `json:"bytes"`                    // of page contents stored
+	InPlace   int64           `json:"bytes_in_place,omitempty"` // of these, what was not copied: it stays in its page frames
+	Skipped   int64           `json:"bytes_skipped"`            // of private mappings not stored: zeros, or unchanged since they came from a file
+	Frozen    report.Duration `json:"frozen_ms"`                // from the first process that stopped to the last that ran again or was ended
 	Total     report.Duration `json:"total_ms"`
 	Steps     report.Steps    `json:"steps"`
 	// Precopy is nil if all memory was copied in the freeze.
@@ -269,10 +270,11 @@ func (s *Session) dump() error {
 
 // countStored tells how much memory the image holds.
 func (s *Session) countStored() {
-	s.report.Bytes, s.report.Skipped = 0, 0
+	s.report.Bytes, s.report.InPlace, s.report.Skipped = 0, 0, 0
 	for i := range s.state.Processes {
 		p := &s.state.Processes[i]
 		s.report.Bytes += p.Memory.FOAM.Stored()
+		s.report.InPlace += s.memory.InFrames(p)
 		s.report.Skipped += memory.Private(p) - p.Memory.FOAM.Stored()
 	}
 	for _, m := range s.state.Memories {

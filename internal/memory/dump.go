@@ -21,6 +21,14 @@ func (c *Capture) Left(p *image.Process) int64 {
 	return int64(n)
 }
 
+// InFrames is how many bytes of a process's memory Dump does not copy, because they stay where they are.
+func (c *Capture) InFrames(p *image.Process) int64 {
+	if c.InPlace == nil {
+		return 0
+	}
+	return p.Memory.FOAM.Stored() - int64(c.left[p.PID].Total())
+}
+
 // Dump copies the pages of a process that FindPages found into its FOAM file, without those that pre-copy has brought there.
 func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
 	f, err := c.file(p.PID)
