@@ -85,7 +85,7 @@ const (
 // sizes are how much memory carriers are compared with in the large machine, MB.
 var sizes = []int{256, 1024}
 
-// scenarios are all variants with the most memory, some of them with little, and the whole technique by how much the clients write: without pre-copy,
+// scenarios are all variants with the most memory, those that differ most by size with little, and the whole technique by how much the clients write: without pre-copy,
 // all is copied anyway. Then the best of each carrier by size.
 func scenarios() []scenario {
 	var all []scenario
@@ -95,7 +95,7 @@ func scenarios() []scenario {
 	for _, v := range variants {
 		usual(v, largestMegabytes, usualSets)
 	}
-	for _, v := range []variant{basic, foam, basic.inRAM(), foam.inRAM(), ppp} {
+	for _, v := range []variant{basic, foam} {
 		usual(v, smallMegabytes, usualSets)
 	}
 	for _, sets := range []int{usualSets, 50, 90} {
