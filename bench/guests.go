@@ -26,7 +26,7 @@ const (
 	// think is how long a client waits between two requests, on average. The guest is emulated: without it, requests would be all that it does.
 	think = 80 * time.Millisecond
 	// calm is how long the load runs before the update and after it.
-	calm = 8 * time.Second
+	calm = 5 * time.Second
 	// answerTime is the longest that a connection may take after the jump until it gets an answer.
 	answerTime = 3 * time.Minute
 
@@ -127,12 +127,12 @@ func (b *bench) update(ctx context.Context, s scenario) (u *Update, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
-	module, err := b.module(ctx)
+	files, err := b.files(ctx)
 	if err != nil {
 		return nil, err
 	}
 	g, err := trial.Start(ctx, trial.Config{
-		Dir: dir, Lines: []string{fromLine, toLine}, Programs: []string{trial.Memcached}, Files: map[string]string{guestModule: module},
+		Dir: dir, Lines: []string{fromLine, toLine}, Programs: []string{trial.Memcached}, Files: files,
 		MemoryMB: s.guest, DiskMB: usualGuestMB + diskRoom*s.megabytes, Net: network,
 	})
 	if err != nil {
@@ -202,22 +202,27 @@ func kernelTime(t *trial.Timeline) report.Duration {
 	return report.Duration(t.At("init started").Sub(t.At("jump")))
 }
 
-// module builds kup's module for the next kernel, once.
-func (b *bench) module(ctx context.Context) (path string, err error) {
-	path = filepath.Join(b.dir, "kup-frames.ko")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
+// files are what the guest must have of the next kernel: its modules that give memory back, and kup's, which is built once.
+func (b *bench) files(ctx context.Context) (map[string]string, error) {
 	k, err := vm.FindKernel(toLine)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	files, err := vm.GiveBackFiles(k)
+	if err != nil {
+		return nil, err
+	}
+	module := filepath.Join(b.dir, "kup-frames.ko")
+	files[guestModule] = module
+	if _, err := os.Stat(module); err == nil {
+		return files, nil
 	}
 	headers, err := vm.FindHeaders(k)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	_, err = kmod.Build(ctx, kmod.Options{Release: k.Release, Image: k.Image, Headers: headers, Out: path})
-	return path, err
+	_, err = kmod.Build(ctx, kmod.Options{Release: k.Release, Image: k.Image, Headers: headers, Out: module})
+	return files, err
 }
 
 // journal takes what kup has noted.

@@ -27,6 +27,23 @@ var DefaultModules = []string{
 // OptionalModules are there for modprobe(8): they give memory that was kept over a change of the kernel to the page allocator.
 var OptionalModules = []string{"dax_hmem", "kmem"}
 
+// GiveBackFiles are OptionalModules of a kernel that is to come, for Initramfs.Files: kup looks whether the next kernel has them.
+func GiveBackFiles(k Kernel) (map[string]string, error) {
+	tree, err := openModuleTree(k.Modules)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, name := range OptionalModules {
+		path, ok := tree.files[name]
+		if !ok {
+			return nil, fmt.Errorf("%s has no module %s", k.Modules, name)
+		}
+		files[filepath.Join("/lib/modules", k.Release, path)] = filepath.Join(k.Modules, path)
+	}
+	return files, nil
+}
+
 // module is one to load: its file name below lib/modules/RELEASE, and its uncompressed content.
 type module struct {
 	name    string // with underscores, as in lsmod(8)

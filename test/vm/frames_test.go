@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,14 +45,11 @@ func addDAX(t *testing.T, files map[string]string, lines ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := filepath.Glob(k.Modules + "/kernel/drivers/dax/*/dax_hmem.ko*")
-		more, _ := filepath.Glob(k.Modules + "/kernel/drivers/dax/kmem.ko*")
-		if found = append(found, more...); err != nil || len(found) != 2 {
-			t.Fatalf("%v: %v", found, err)
+		found, err := vm.GiveBackFiles(k)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, path := range found {
-			files["/lib/modules/"+k.Release+strings.TrimPrefix(path, k.Modules)] = path
-		}
+		maps.Copy(files, found)
 	}
 }
 
