@@ -236,11 +236,9 @@ func (u *Update) journal(ctx context.Context, g *trial.Guest) error {
 	}
 	u.From = journal.From
 	u.Capture, u.Return = journal.Applications[0].Capture, journal.Applications[0].Return
-	switch u.Carrier {
-	case basic.inRAM().carrier:
+	u.Extra = journal.Extra
+	if u.Carrier == basic.inRAM().carrier {
 		u.Extra = uint64(u.Capture.Bytes) // it is there until all of it was copied once more
-	case ppp.carrier, ppp.copied().carrier:
-		u.Extra = journal.Extra
 	}
 	return nil
 }

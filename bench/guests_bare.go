@@ -62,52 +62,42 @@ func (b *bench) bareBoot(ctx context.Context, guest int) (boot *BareBoot, err er
 		}
 		boot.Runs = append(boot.Runs, kernelTime(t))
 	}
-	boot.Kernel = median(boot.Runs, func(d report.Duration) report.Duration { return d })
+	boot.Kernel = median(boot.Runs, itself)
 	return boot, nil
 }
 
-// kernels are the times of the kernel in all hops of an update.
-func (u *Update) kernels() []report.Duration {
-	all := []report.Duration{u.Kernel}
-	for _, h := range u.More {
-		all = append(all, h.Kernel)
-	}
-	return all
-}
-
-// downtimes are those of all hops.
-func (u *Update) downtimes() []report.Duration {
-	all := []report.Duration{u.Downtime}
-	for _, h := range u.More {
-		all = append(all, h.Downtime)
-	}
-	return all
-}
+// hops are all updates of the guest: the one that was measured in all its parts, and those that followed.
+func (u *Update) hops() []Hop { return append([]Hop{{u.Downtime, u.Kernel}}, u.More...) }
 
 // tableOfHops compares updates in a row, and their kernels with those that are handed nothing.
 func (r *UpdateResults) tableOfHops(b *strings.Builder) {
 	if len(r.Bare) == 0 {
 		return
 	}
+	kernelOf := func(h Hop) report.Duration { return h.Kernel }
 	b.WriteString("\n## In a row, and the kernel by itself\n\nSeconds. A bare kexec is the same kernel in the same machine without applications, handed nothing: from the jump to its first user space.\n\n" +
 		"| | downtimes | kernel | median | of a bare kexec |\n|---|---|---|---|---|\n")
 	for _, bare := range r.Bare {
-		fmt.Fprintf(b, "| bare kexec, of %d MB | | %s | %.2f | |\n", bare.Guest, list(bare.Runs), seconds(bare.Kernel))
+		fmt.Fprintf(b, "| bare kexec, of %d MB | | %s | %.2f | |\n", bare.Guest, list(bare.Runs, itself), seconds(bare.Kernel))
 		for _, u := range r.Updates {
 			if u.Guest != bare.Guest || len(u.More) == 0 {
 				continue
 			}
-			kernel := median(u.kernels(), func(d report.Duration) report.Duration { return d })
-			fmt.Fprintf(b, "| %s | %s | %s | %.2f | %.0f %% |\n", u.name(), list(u.downtimes()), list(u.kernels()), seconds(kernel), percent(kernel, bare.Kernel))
+			hops := u.hops()
+			kernel := median(hops, kernelOf)
+			fmt.Fprintf(b, "| %s | %s | %s | %.2f | %.0f %% |\n", u.name(), list(hops, func(h Hop) report.Duration { return h.Downtime }), list(hops, kernelOf),
+				seconds(kernel), percent(kernel, bare.Kernel))
 		}
 	}
 }
 
+func itself(d report.Duration) report.Duration { return d }
+
 // list is durations in seconds.
-func list(all []report.Duration) string {
+func list[T any](all []T, of func(T) report.Duration) string {
 	var texts []string
-	for _, d := range all {
-		texts = append(texts, fmt.Sprintf("%.2f", seconds(d)))
+	for _, one := range all {
+		texts = append(texts, fmt.Sprintf("%.2f", seconds(of(one))))
 	}
 	return strings.Join(texts, ", ")
 }

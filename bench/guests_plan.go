@@ -66,7 +66,7 @@ func (s scenario) String() string {
 }
 
 const (
-	moreHops = 3
+	moreHops = 3 // where updates in a row are compared
 
 	usualSets        = 10  // percent, where sizes are compared
 	smallMegabytes   = 32  // where downtimes are compared by size, with the largest

@@ -128,10 +128,8 @@ func checkAvailable(size uint64) error {
 	if err != nil {
 		return err
 	}
-	// Enough to load the kernel with, and for the applications to go on.
-	const spare = 256 << 20
-	if available < size+spare {
-		return fmt.Errorf("%w: %d MB are available, and it takes %d MB", ErrNoRoom, available>>20, (size+spare)>>20)
+	if available < size+spareMemory {
+		return fmt.Errorf("%w: %d MB are available, and it takes %d MB", ErrNoRoom, available>>20, (size+spareMemory)>>20)
 	}
 	return nil
 }

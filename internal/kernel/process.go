@@ -53,8 +53,16 @@ func CloseOnExecFrom(first uint) error {
 	return nil
 }
 
-// EndFirst lets the kernel end this process before any other when memory runs out, see proc_pid_oom_score_adj(5). Its children inherit that.
-func EndFirst() error { return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) }
+// EndFirst lets the kernel end this process before any other when memory runs out, until the returned function is called; see proc_pid_oom_score_adj(5). Children inherit
+// that. A Will ends with its process then: the kernel ends all that share its memory (mm/oom_kill.c, __oom_kill_process).
+func EndFirst() (asBefore func() error, err error) {
+	const path = "/proc/self/oom_score_adj"
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return os.WriteFile(path, before, 0) }, os.WriteFile(path, []byte("1000"), 0)
+}
 
 // ForwardedSignals are the signals by which people and service managers end or reload a program. Whoever stands in front of
 // one passes them on.

@@ -56,7 +56,7 @@ func prepare(opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", opts.Kernel, err)
 	}
-	return plan, room.check(plan.Segments)
+	return plan, checkRoom(plan.Segments)
 }
 
 func (o *Options) open() (*Image, error) {
@@ -196,8 +196,8 @@ func meminfoField(meminfo, name string) (uint64, error) {
 	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
 }
 
-// checkStillRoom makes sure that loading does not take the last memory: the kernel would rather end an application than refuse.
-func checkStillRoom(segments []Segment) error {
+// checkRoom makes sure that loading does not take the last memory: the kernel would rather end an application than refuse.
+func checkRoom(segments []Segment) error {
 	debug.FreeOSMemory() // what it took to prepare them
 	room, err := readRoom()
 	if err != nil {

@@ -38,9 +38,6 @@ func Load(opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkStillRoom(plan.Segments); err != nil {
-		return nil, err
-	}
 	if err := kernel.KexecLoad(plan.Entry, forKernel(plan.Segments)); err != nil {
 		return nil, fmt.Errorf("kexec_load of %s (entry %#x, segments %v): %w", opts.Kernel, plan.Entry, plan.Segments, explain(err))
 	}

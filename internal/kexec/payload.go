@@ -123,16 +123,9 @@ func unZstd(packed []byte, size uint64) ([]byte, error) {
 
 // readUpTo reads to the end of r, but one byte more than size at most. It takes no more memory than that.
 func readUpTo(r io.Reader, size uint64) ([]byte, error) {
-	out := make([]byte, size+1)
-	for n := 0; ; {
-		got, err := r.Read(out[n:])
-		if n += got; n == len(out) || errors.Is(err, io.EOF) {
-			return out[:n], nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
+	out := bytes.NewBuffer(make([]byte, 0, size+1+bytes.MinRead)) // it never grows
+	_, err := out.ReadFrom(io.LimitReader(r, int64(size)+1))
+	return out.Bytes(), err
 }
 
 // unLZ4 unpacks frames of "lz4 -l".

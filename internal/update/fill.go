@@ -47,7 +47,7 @@ func (b *boot) noteExtra() error {
 	if b.meter == nil {
 		return nil
 	}
-	err := b.measure()
+	_, err := b.meter.read()
 	b.journal.Extra = b.meter.most
 	b.note(fmt.Sprintf("%d MB of memory more than before were in use at most", b.meter.most>>20))
 	return err
@@ -103,9 +103,8 @@ func (b *boot) awaitServers(ctx context.Context, a *Application) (lost *pageserv
 	var gave time.Time
 	progress := func(step string, done, total int64) {
 		b.Progress(step, done, total)
-		failed = errors.Join(failed, b.measure())
 		if failed == nil && time.Since(gave) > often {
-			failed, gave = b.giveBackUnneeded(ctx), time.Now()
+			failed, gave = errors.Join(b.measure(), b.giveBackUnneeded(ctx)), time.Now()
 		}
 	}
 	for _, root := range a.Return.Roots {

@@ -65,17 +65,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Log == nil {
 		o.Log = func(Stamp) {}
 	}
-	// It takes much memory, and the applications are not to pay for that.
-	if err := kernel.EndFirst(); err != nil {
-		return nil, err
-	}
 	u := &update{Options: o}
 	defer u.close()
+	// That takes much memory, and the applications are not to pay for it. Later kup must live, and what its wills put right with it.
+	asBefore, err := kernel.EndFirst()
+	if err != nil {
+		return nil, err
+	}
 	report, err := u.check(ctx)
 	if err != nil || o.DryRun {
-		return report, errors.Join(err, u.dismiss())
+		return report, errors.Join(err, u.dismiss(), asBefore())
 	}
-	if err := u.load(); err != nil {
+	if err := errors.Join(u.load(), asBefore()); err != nil {
 		return nil, errors.Join(err, u.dismiss())
 	}
 	if err := u.change(ctx); err != nil {
@@ -319,9 +320,6 @@ func removeImage(dir string) error {
 // abort notes that the applications run on.
 func (u *update) abort() error {
 	u.note("aborted")
-	if u.will != nil {
-		u.will.Revoke(takeBackPhase)
-	}
 	return u.journal.record(Aborted)
 }
 
@@ -331,8 +329,10 @@ func (u *update) close() {
 			u.Progress("the next kernel stays loaded: "+err.Error(), 0, 0)
 		}
 	}
-	if err := u.revokeWill(); err != nil {
-		u.Progress(err.Error(), 0, 0)
+	if u.will != nil {
+		if err := u.will.Close(); err != nil {
+			u.Progress(err.Error(), 0, 0)
+		}
 	}
 	if u.disks != nil {
 		u.disks.close()

@@ -9,7 +9,7 @@ import (
 	"github.com/kup-project/kup/internal/kernel"
 )
 
-// Clauses of what shall happen if kup dies before the jump, and the applications run on.
+// Clauses of what shall happen if kup dies before the jump, and the applications run on. The second holds until the journal says "aborted": that takes away what it renames.
 const (
 	unloadKernel  = iota // it is to start with images that are out of date at once
 	takeBackPhase        // that the images are complete, for the same reason
@@ -54,12 +54,4 @@ func (u *update) makeWill() (err error) {
 		u.will.UnloadKernel(unloadKernel)
 	}
 	return err
-}
-
-// revokeWill is for when the applications run on, and everything was put right.
-func (u *update) revokeWill() error {
-	if u.will == nil {
-		return nil
-	}
-	return u.will.Close()
 }

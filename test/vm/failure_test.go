@@ -34,7 +34,6 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	pids := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'")
 	good := fmt.Sprintf("kup update --kernel %s --initrd %s", g.Kernel["6.12"], g.Initrd["6.12"])
 
-	journal := trial.StateDir + "/update/journal.json"
 	inPlace := " --carrier frames --module " + module("6.12")
 	// It is nobody's concern. Each block gets memory that cannot be moved.
 	fixed := fmt.Sprintf("setsid %s /run/pipes.log /run/over $(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 100)) >/dev/null 2>&1 </dev/null & "+
@@ -68,8 +67,8 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		// What is to be written before the jump gives time for it.
 		{"kup is killed when its images are complete", "dd if=/dev/zero of=/data/much bs=1M count=200 2>/dev/null",
 			"{ sh -c 'echo $$ >/run/kup.pid; exec " + good + " --carrier disk' & running=$!; " +
-				"until grep -q '\"switched\"' " + journal + "; do :; done; kill -9 $(cat /run/kup.pid); wait $running; }", killed, "",
-			"rm /data/much; until grep -q '\"frozen\"' " + journal + "; do sleep 0.1; done"},
+				"until grep -q '\"switched\"' " + trial.JournalPath + "; do :; done; kill -9 $(cat /run/kup.pid); wait $running; }", killed, "",
+			"rm /data/much; until grep -q '\"frozen\"' " + trial.JournalPath + "; do sleep 0.1; done"},
 		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},

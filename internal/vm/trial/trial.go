@@ -20,6 +20,9 @@ import (
 // StateDir is kup's state directory in the guest, as cmd/guest-init sets it.
 const StateDir = vm.DiskMount + "/kup"
 
+// JournalPath is where the guest's kup has its journal of updates.
+var JournalPath = update.JournalPath(StateDir)
+
 // Config describes a trial.
 type Config struct {
 	Dir      string            // for files of the trial; it must exist, and its owner removes it
@@ -153,14 +156,13 @@ func (g *Guest) Update(ctx context.Context, line string, options ...string) (*Ti
 
 // Journal is what the last update and the boot after it have noted about themselves.
 func (g *Guest) Journal(ctx context.Context) (*update.Journal, error) {
-	path := update.JournalPath(StateDir)
-	text, err := g.ReadFile(ctx, path)
+	text, err := g.ReadFile(ctx, JournalPath)
 	if err != nil {
 		return nil, err
 	}
 	journal := &update.Journal{}
 	if err := json.Unmarshal(text, journal); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", JournalPath, err)
 	}
 	return journal, nil
 }
