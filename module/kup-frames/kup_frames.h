@@ -5,6 +5,7 @@
 #include <linux/kallsyms.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/page-isolation.h>
 #include <linux/pid.h>
 #include <linux/rmap.h>
 #include <linux/static_call.h>
@@ -39,6 +40,7 @@ int init_per_zone_wmark_min(void);
 	KUP_P4D_FUNCTION(X) X(__pud_alloc) X(__pmd_alloc) X(__pte_alloc) \
 	KUP_MEMCG_FUNCTIONS(X) \
 	KUP_HOTPLUG_FUNCTION(X) \
+	X(set_pageblock_migratetype) \
 	X(pidfd_get_pid)
 
 #define KUP_DECLARE(name) DECLARE_STATIC_CALL(kup_##name, name);

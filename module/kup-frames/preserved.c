@@ -106,12 +106,25 @@ static int check(const struct preserved *r)
 	return check_pages(r);
 }
 
+/*
+ * make_movable tells the page allocator that pages are for what can be moved, as the boot does with memory that nobody has reserved (mm/mm_init.c, deferred_free_range);
+ * of what is reserved it says nothing, and that means "unmovable". The kernel's own pages would be all over, and no memory could be taken offline for the next update.
+ */
+static void make_movable(const struct preserved *r)
+{
+	unsigned long end = r->first + r->pages, pfn;
+
+	for (pfn = pageblock_align(r->first); pfn + pageblock_nr_pages <= end; pfn += pageblock_nr_pages)
+		static_call(kup_set_pageblock_migratetype)(pfn_to_page(pfn), MIGRATE_MOVABLE);
+}
+
 /* publish makes a range that was checked known to everybody. */
 static int publish(struct preserved *r)
 {
 	r->unclaimed = kvcalloc(BITS_TO_LONGS(r->pages), sizeof(long), GFP_KERNEL);
 	if (!r->unclaimed)
 		return -ENOMEM;
+	make_movable(r);
 	bitmap_fill(r->unclaimed, r->pages);
 	atomic_long_set(&r->left, r->pages);
 	__module_get(THIS_MODULE);

@@ -318,10 +318,24 @@ func nothingLeft(t *testing.T, g *trial.Guest, before int64) {
 	if now := memTotal(t, g); now < before-before/50 {
 		t.Errorf("the guest has %d kB of memory instead of %d", now, before)
 	}
+	if unmovable, movable := pageBlocks(t, g); unmovable > movable/4 {
+		t.Errorf("%d blocks of pages are for what cannot be moved, and %d for the rest", unmovable, movable)
+	}
 	if text := strings.TrimSpace(must(t, g, "sh", "-c", "dmesg | grep -E 'BUG|WARNING|Bad page|Bad rss|Call Trace|Oops'; true")); text != "" {
 		t.Errorf("the kernel complains: %s", text)
 	}
 	if left := must(t, g, "sh", "-c", "grep kup_frames /proc/modules; ls /dev/kup* /run/kup/pages/* 2>/dev/null; grep -v 0 /proc/sys/vm/overcommit_memory; true"); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
+}
+
+// pageBlocks is how many blocks of pages the page allocator has set apart for what cannot be moved, and how many for what can. Memory that has the former all over cannot be
+// taken offline.
+func pageBlocks(t *testing.T, g *trial.Guest) (unmovable, movable int) {
+	t.Helper()
+	const sums = `sed '1,/^Number of blocks/d' /proc/pagetypeinfo | awk '{ unmovable += $5; movable += $6 } END { print unmovable, movable }'`
+	if _, err := fmt.Sscan(must(t, g, "sh", "-c", sums), &unmovable, &movable); err != nil {
+		t.Fatal(err)
+	}
+	return unmovable, movable
 }
