@@ -20,7 +20,7 @@ test: setup
 # What is random or only shows after many rounds, up to ten times as often as in `make test`: about three quarters of an hour.
 test-long:
 	@scripts/setup.sh generic
-	KUP_LONG_TESTS=1 go test -count=1 -p 1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing|SurvivesKill|OutliveTheKernel|StaysWhereItIs|StayWhereTheyAre' ./test ./test/vm ./internal/frames
+	KUP_LONG_TESTS=1 go test -count=1 -p 1 -timeout 120m -v -run 'Rounds|TrackingEnds|PageServer|AllOrNothing|SurvivesKill|OutliveTheKernel|StaysWhereItIs|StayWhereTheyAre|PowerCutAt' ./test ./test/vm ./internal/frames
 
 demo: setup
 	go run ./cmd/kup-demo

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/trial"
 	"github.com/kup-project/kup/internal/vm/vmtest"
 )
@@ -143,26 +142,5 @@ func (p program) runsOn(t *testing.T, g *trial.Guest) {
 	})
 	if log := p.log(t, g); strings.Contains(log, "FAIL") {
 		t.Fatalf("%s: %s", p.name, log)
-	}
-}
-
-// TestApplicationsStartAfreshAfterPowerCut pulls the guest's plug.
-func TestApplicationsStartAfreshAfterPowerCut(t *testing.T) {
-	g := start(t, trial.Config{})
-	must(t, g, "kup", "run", "-d", "--name", "runs", "--", "sh", "-c", "echo started >>/data/runs; exec sleep 100000")
-	must(t, g, "kup", "run", "-d", "--name", "ended", "--", "sh", "-c", "echo started >>/data/ended")
-	eventually(t, "the end of an application", func() bool {
-		return strings.Contains(must(t, g, "kup", "ps"), "ended") && must(t, g, "sh", "-c", "cat /data/runs; sync") == "started\n"
-	})
-	must(t, g, "sh", "-c", "kup rm ended && sync")
-	if err := g.PowerCut(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the second start", func() bool { return must(t, g, "cat", "/data/runs") == "started\nstarted\n" })
-	if states := must(t, g, "kup", "ps"); strings.Count(states, "running") != 1 {
-		t.Errorf("after the power cut:\n%s", states)
-	}
-	if again := must(t, g, "sh", "-c", "ls "+vm.DiskMount+"/ended && wc -l <"+vm.DiskMount+"/ended"); !strings.HasSuffix(again, "1\n") {
-		t.Errorf("an application that had ended was started again: %s", again)
 	}
 }

@@ -1,12 +1,9 @@
 package vm
 
 import (
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/kup-project/kup/internal/vm"
 	"github.com/kup-project/kup/internal/vm/trial"
 )
 
@@ -53,7 +50,7 @@ func TestFallback(t *testing.T) {
 		check(t, "")
 	})
 	t.Run("power cut", func(t *testing.T) {
-		cutAtJump(t, g, "6.12", frames("6.12")...)
+		cutAt(t, g, "jump", "6.12", frames("6.12")...)
 		check(t, "is gone")
 	})
 	t.Run("the module is not taken", func(t *testing.T) {
@@ -69,26 +66,5 @@ func TestFallback(t *testing.T) {
 	})
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) { p.finish(t, g) })
-	}
-}
-
-// cutAtJump begins an update and pulls the guest's plug when the kernel changes.
-func cutAtJump(t *testing.T, g *trial.Guest, line string, options ...string) {
-	t.Helper()
-	before := len(g.Marks())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := g.Update(t.Context(), line, options...)
-		ended <- err
-	}()
-	for !slices.ContainsFunc(g.Marks()[before:], func(m vm.Mark) bool { return m.What == "jump" }) {
-		select {
-		case err := <-ended:
-			t.Fatalf("the update ended before the kernel changed: %v", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	if err := g.PowerCut(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -56,7 +56,7 @@ func TestApplicationsStartAfreshIfRAMIsLost(t *testing.T) {
 	starts := "started\n"
 	eventually(t, "the start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
 	for _, carrier := range []string{"ram", "frames=module", "frames=copy"} {
-		cutAtJump(t, g, "6.12", "--carrier", carrier, "--module", module("6.12"))
+		cutAt(t, g, "jump", "6.12", "--carrier", carrier, "--module", module("6.12"))
 		starts += "started\n"
 		eventually(t, "the next start", func() bool { return must(t, g, "sh", "-c", "cat /data/runs; sync") == starts })
 		journal, err := g.Journal(t.Context())
