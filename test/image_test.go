@@ -169,12 +169,15 @@ func occupy(t *testing.T, pid int) *exec.Cmd {
 	return nil
 }
 
-// TestRestoreWithPortTakenIsAConflict has another listener at the port of a restored one.
+// TestRestoreWithPortTakenIsAConflict has another listener at the port of a restored one. When that has gone, the server comes back with its connections.
 func TestRestoreWithPortTakenIsAConflict(t *testing.T) {
 	port := freePort(t)
 	p := newProgram(t)
-	p.launch(t, "memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0")
-	connect(t, memcached{}, port, fullLoad)[0].conn.Close()
+	p.launch(t, memcachedAt(port)...)
+	clients := connect(t, memcached{}, port, roundLoad)
+	clients[0].conn.Close()
+	clients = clients[1:]
+	all(t, clients, (*client).fillAll)
 	image, r := p.checkpoint(t, false)
 	if r.code != exitDone {
 		t.Fatalf("kup checkpoint: exit code %d\n%s", r.code, r.output)
@@ -192,6 +195,9 @@ func TestRestoreWithPortTakenIsAConflict(t *testing.T) {
 	if alive(p.pid) {
 		t.Errorf("pid %d is there", p.pid)
 	}
+	squatter.Close()
+	kupDone(t, "restore", "--dir", image)
+	all(t, clients, (*client).verifyAll)
 }
 
 // TestRestoreWithFileGoneLeavesNothing takes away or changes what the application has open.
