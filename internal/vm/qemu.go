@@ -132,10 +132,6 @@ func (p *process) crashed() bool {
 	return ok && status.Signaled()
 }
 
-// translated is how much translated code the emulator keeps before it drops all of it, MB. It drops nothing else, and each write to memory where code once ran is slow: with the
-// usual 1 GB, the second kernel that starts by kexec takes half as long again as the first.
-const translated = 64
-
 func (c Config) arguments(agentSocket string) []string {
 	// no_timer_check: on a busy host the emulated timer ticks too late for the kernel's check of the IO-APIC, which then
 	// panics. Kernels that see a hypervisor they know skip it by themselves.
@@ -145,7 +141,7 @@ func (c Config) arguments(agentSocket string) []string {
 		threads = "multi"
 	}
 	args := []string{
-		"-accel", fmt.Sprintf("tcg,thread=%s,tb-size=%d", threads, translated), "-cpu", "max",
+		"-accel", "tcg,thread=" + threads, "-cpu", "max",
 		"-smp", strconv.Itoa(orDefault(c.CPUs, 2)), "-m", strconv.Itoa(orDefault(c.MemoryMB, 1024)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
