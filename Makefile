@@ -25,7 +25,7 @@ test-long:
 demo: setup
 	go run ./cmd/kup-demo
 
-# Takes less than forty minutes on a machine that does nothing else, and some 10 GB of memory. The results go into docs/bench/.
+# Takes about three quarters of an hour on a machine that does nothing else, and some 10 GB of memory. The results go into docs/bench/.
 # Parts of it: go run ./bench -help
 bench: setup
 	go run ./bench
