@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/kup-project/kup/internal/kernel"
-	"github.com/kup-project/kup/internal/report"
 )
 
 // patience bounds every wait for the application.
@@ -66,8 +66,8 @@ func reapAll() error {
 	}
 }
 
-func median[T any](all []T, of func(T) report.Duration) report.Duration {
-	var values []report.Duration
+func median[T any, V cmp.Ordered](all []T, of func(T) V) V {
+	var values []V
 	for _, one := range all {
 		values = append(values, of(one))
 	}

@@ -94,8 +94,7 @@ func medianPercent(parts, of []report.Duration) float64 {
 	for i := range min(len(parts), len(of)) {
 		all = append(all, percent(parts[i], of[i]))
 	}
-	slices.Sort(all)
-	return all[len(all)/2]
+	return median(all, func(p float64) float64 { return p })
 }
 
 // list is durations in seconds.

@@ -66,10 +66,10 @@ var (
 			return 64<<20 + pageServer*uint64(n) + stayed*3/100 + copied
 		})
 		for name, pages := range inFrames(t, g) {
-			// Go and the servers give memory back to the kernel all the time. Few pages are needed before a process runs, and copied.
+			// Few pages are needed before a process runs, and copied. Go and the servers give memory back to the kernel, and get other memory, for as long as they run.
 			const needed = 12
 			steady := slices.Contains([]string{"crowd", "memfds", "neighbours", "dd", "sleep"}, name)
-			if moved := pages.Elsewhere + pages.Absent; moved > pages.Same/5 || steady && moved > needed || pages.Same == 0 {
+			if steady && pages.Elsewhere+pages.Absent > needed || pages.Same == 0 {
 				t.Errorf("%s: %+v", name, pages)
 			}
 		}
@@ -305,9 +305,7 @@ func TestApplicationStartsAfreshIfItsPagesAreGone(t *testing.T) {
 		}
 	}
 	eventually(t, "big to start afresh", func() bool { return big.running(t, g) && strings.Count(big.log(t, g), "ready\n") == 2 })
-	if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2; grep offline /sys/devices/system/memory/memory*/state; true"); left != "" {
-		t.Errorf("left behind: %s", left)
-	}
+	forgotten(t, g)
 	big.finish(t, g)
 }
 

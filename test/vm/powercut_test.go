@@ -53,13 +53,19 @@ func TestPowerCutAtAnyMoment(t *testing.T) {
 				cutAt(t, g, moment, "6.12", w.options("6.12")...)
 				starts++
 				eventually(t, "big to start afresh", func() bool { return big.running(t, g) && strings.Count(big.log(t, g), "ready\n") == starts })
-				if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2; grep offline /sys/devices/system/memory/memory*/state; true"); left != "" {
-					t.Errorf("left behind: %s", left)
-				}
+				forgotten(t, g)
 			})
 		}
 	}
 	big.finish(t, g)
+}
+
+// forgotten checks that a guest whose applications were not restored has nothing left of their images, and all of its memory.
+func forgotten(t *testing.T, g *trial.Guest) {
+	t.Helper()
+	if left := must(t, g, "sh", "-c", "find /data/kup/images -mindepth 2 -maxdepth 2; grep offline /sys/devices/system/memory/memory*/state; true"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
 }
 
 // cutAt begins an update and pulls the guest's plug when a step is reached whose name begins so.
