@@ -187,11 +187,15 @@ func TestRoomIsMadeBesideAnApplication(t *testing.T) {
 				g.as(t, "killed when "+moment, before)
 			}
 
+			migrated := g.counted(t, "pgmigrate_success")
 			a = g.room(t, "shift /run/kup 512 "+strings.Join(g.pids, " ")+" </dev/null")
 			if a.Error != "" || a.Before == 0 || a.After != 0 || a.Moved < a.Before || len(a.Different) > 0 {
 				t.Errorf("stopped processes: %+v", a)
 			}
 			t.Logf("%d pages were in the slice, and %d have moved, in %.1f s", a.Before, a.Moved, a.Seconds)
+			if migrated = g.counted(t, "pgmigrate_success") - migrated; migrated < a.Moved {
+				t.Errorf("the kernel says that %d pages have moved, and %d have", migrated, a.Moved)
+			}
 
 			g.refuses(t)
 			g.as(t, "refused", before)
@@ -203,6 +207,21 @@ func TestRoomIsMadeBesideAnApplication(t *testing.T) {
 			g.swaps(t)
 		})
 	}
+}
+
+// counted is the sum of counters of the guest's /proc/vmstat, those that its kernel has.
+func (g *guest) counted(t *testing.T, names ...string) (sum uint64) {
+	t.Helper()
+	for _, name := range names {
+		var n uint64
+		if text := g.sh(t, "sed -n 's/^"+name+" //p' /proc/vmstat"); text != "" {
+			if _, err := fmt.Sscan(text, &n); err != nil {
+				t.Fatalf("%s: %q: %v", name, text, err)
+			}
+		}
+		sum += n
+	}
+	return sum
 }
 
 // as checks that the machine is what it was.
@@ -249,8 +268,13 @@ func (g *guest) refuses(t *testing.T) {
 func (g *guest) swaps(t *testing.T) {
 	t.Helper()
 	g.sh(t, "dd if=/dev/zero of=/data/swap bs=1M count=32 2>/dev/null; mkswap /data/swap; swapon /data/swap")
+	written := []string{"pswpout", "zswpout", "swpout_zero"}
+	before := g.counted(t, written...)
 	g.sh(t, "rm /run/finish; setsid swapped /run/swapped.log /run/finish 8 >/dev/null 2>&1 </dev/null &")
 	g.until(t, "grep -q ready /run/swapped.log")
+	if n := g.counted(t, written...) - before; n < 1024 {
+		t.Errorf("the kernel says that %d pages were swapped out", n)
+	}
 	for _, tt := range []struct {
 		before  string
 		swapped bool

@@ -152,8 +152,10 @@ func (p *InPlace) Claim(pid int, mappings []image.Extent) (runs []Run, err error
 // Forget takes all claims back: the processes have run since.
 func (p *InPlace) Forget() { p.claimed, p.staying = nil, nil }
 
-// Check is ErrMoved if a frame that was claimed is not where it was, or one of the pool.
-func (p *InPlace) Check() error {
+// Check is ErrMoved if a frame that was claimed is not where it was, or one of the pool, or if memory moves whenever it looks.
+func (p *InPlace) Check() error { return undisturbed(readMotion, p.look) }
+
+func (p *InPlace) look() error {
 	if err := p.Pool.Check(); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ var quietSettings = []setting{
 }
 
 // Quiet keeps the kernel from moving page frames on its own account. It does not keep it from moving what is not locked when somebody needs a large piece of
-// memory: see Inventory.Moved.
+// memory: see InPlace.Check.
 type Quiet struct{ changes *ledger }
 
 // Overcommit lets processes map more memory than the kernel has, which it would refuse (Documentation/mm/overcommit-accounting.rst), until Close: memory that was kept
