@@ -100,6 +100,10 @@ func stuck(ctx context.Context, t *Task) error {
 	if ctx.Err() == nil {
 		return nil
 	}
+	if st, err := procfs.ReadStat(t.TID); err == nil && st.State == 'R' {
+		return fmt.Errorf("%v: thread %d does not stop: it has not got a processor in time, because others are busy on all of them (%w); try again when the load is lower, "+
+			"or put it before others with renice", t.process, t.TID, ctx.Err())
+	}
 	wchan, err := procfs.ReadWchan(t.TID)
 	if err != nil {
 		wchan = "unknown"

@@ -40,7 +40,7 @@ func Check(roots []int) ([]ProcessInfo, error) {
 	}
 	var all []ProcessInfo
 	for _, pid := range pids {
-		info, err := checkProcess(pid, own)
+		info, err := checkPatiently(pid, own)
 		if procfs.Gone(err) {
 			continue // it ended just now
 		}
@@ -115,6 +115,18 @@ func topmost(roots []int) []int {
 		}
 	}
 	return top
+}
+
+// checkPatiently is checkProcess, again if /proc denies access: that it does for good, or for the moment in which a process ends, or becomes another by execve(2) in a
+// thread (fs/proc/namespaces.c, proc_ns_readlink; fs/proc/base.c, proc_pid_get_link).
+func checkPatiently(pid int, own map[string]string) (info ProcessInfo, err error) {
+	const attempts = 10
+	for range attempts {
+		if info, err = checkProcess(pid, own); !errors.Is(err, fs.ErrPermission) {
+			break
+		}
+	}
+	return info, err
 }
 
 // checkProcess refuses one process, by what /proc says of it.
