@@ -250,7 +250,7 @@ func (g *guest) refuses(t *testing.T) {
 		{"more than there is", 1300, "true", "MB of memory are available, and it takes 1664 MB", "true"},
 		{
 			"full", 384, "mkdir -p /run/full; mount -t tmpfs -o size=95% full /run/full; " +
-				"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 500)) 2>/dev/null",
+				"fallocate -l $(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 500))m /run/full/file",
 			"MB of memory are available, and it takes 640 MB, of which 256 MB are for the applications", "umount /run/full",
 		},
 	} {

@@ -226,10 +226,26 @@ static inline pid_t child(int (*body)(void *), void *arg) {
     return pid;
 }
 
+typedef struct {
+    void *(*body)(void *);
+    void *arg;
+    bool begun;
+} beginning;
+
+static inline void *begin_thread(void *passed) {
+    beginning *b = passed;
+    void *(*body)(void *) = b->body, *arg = b->arg;
+    __atomic_store_n(&b->begun, true, __ATOMIC_RELEASE);
+    return body(arg);
+}
+
+// thread starts a thread and waits until it has begun: before that it blocks all signals, which nobody is to see after "ready".
 static inline pthread_t thread(void *(*body)(void *), void *arg) {
     pthread_t t;
-    int e = pthread_create(&t, NULL, body, arg);
+    beginning b = {body, arg, false};
+    int e = pthread_create(&t, NULL, begin_thread, &b);
     if (e) fail("pthread_create: %s", strerror(e));
+    while (!__atomic_load_n(&b.begun, __ATOMIC_ACQUIRE)) usleep(20);
     return t;
 }
 

@@ -71,6 +71,7 @@ func TestProgramsLiveThroughUpdates(t *testing.T) {
 	g := start(t, trial.Config{Programs: []string{"/bin/bash"}, Files: build(t, programs)})
 	for _, p := range programs {
 		p.start(t, g)
+		p.stepBack(t, g)
 	}
 	for _, line := range []string{"6.12", "6.1"} {
 		update(t, g, line)

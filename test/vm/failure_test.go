@@ -29,6 +29,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 	g := start(t, trial.Config{Files: files, MemoryMB: 2048})
 	for _, p := range survivors {
 		p.start(t, g)
+		p.stepBack(t, g)
 	}
 	pids := must(t, g, "sh", "-c", "kup ps --json | grep '\"pid\"'")
 	good := fmt.Sprintf("kup update --kernel %s --initrd %s", g.Kernel["6.12"], g.Initrd["6.12"])
@@ -69,7 +70,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 				"until grep -q '\"switched\"' " + trial.JournalPath + "; do :; done; kill -9 $(cat /run/kup.pid); wait $running; }", killed, "",
 			"rm /data/much; until grep -q '\"frozen\"' " + trial.JournalPath + "; do sleep 0.1; done"},
 		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
-			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200)) 2>/dev/null",
+			"fallocate -l $(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200))m /run/full/file",
 			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
 		{"no module", "", good + " --carrier frames=module", exitRefused, "kup module build", ""},
 		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, ".modinfo", ""},
@@ -81,7 +82,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 			good + " --carrier frames --dry-run | grep frames=copy" + asBefore},
 		{"no way to get memory back", "mv /lib/modules /lib/elsewhere", good + " --carrier frames=copy", exitRefused, "dax_hmem", "mv /lib/elsewhere /lib/modules"},
 		{"too little memory for the next kernel beside the applications", "mkdir -p /run/full && mount -t tmpfs -o size=95% full /run/full && " +
-			"dd if=/dev/zero of=/run/full/file bs=1M count=$(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 400)) 2>/dev/null",
+			"fallocate -l $(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 400))m /run/full/file",
 			good + inPlace, exitRefused, "MB of memory are available", "umount /run/full" + asBefore},
 		{"memory that cannot be moved is everywhere", fixed, good + inPlace, exitRefused, "with pages that cannot be moved", over + asBefore},
 		{"a carrier that is none", "", good + " --carrier pigeon", exitUsage, "ram", ""},

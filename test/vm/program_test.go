@@ -64,10 +64,10 @@ func (p program) start(t *testing.T, g *trial.Guest) {
 }
 
 // stepBack lets everybody else have the processor first: without that, a program that never rests has most of an emulated one, and kup takes minutes.
-// A child may end before its turn comes; later ones inherit what the program has.
+// What ends before its turn comes does not matter; later children and threads inherit what the program has.
 func (p program) stepBack(t *testing.T, g *trial.Guest) {
 	t.Helper()
-	must(t, g, "sh", "-c", "for p in $(pidof "+p.name+"); do renice -n 19 -p $p || ! test -e /proc/$p || exit 1; done")
+	must(t, g, "sh", "-c", "for t in $(for p in $(pidof "+p.name+"); do ls /proc/$p/task; done); do renice -n 19 -p $t || ! test -e /proc/$t || exit 1; done")
 }
 
 // running tells whether kup says that the program runs.
