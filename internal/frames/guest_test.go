@@ -193,8 +193,9 @@ func TestRoomIsMadeBesideAnApplication(t *testing.T) {
 				t.Errorf("stopped processes: %+v", a)
 			}
 			t.Logf("%d pages were in the slice, and %d have moved, in %.1f s", a.Before, a.Moved, a.Seconds)
-			if migrated = g.counted(t, "pgmigrate_success") - migrated; migrated < a.Moved {
-				t.Errorf("the kernel says that %d pages have moved, and %d have", migrated, a.Moved)
+			// What a program and its two children have in common moves once for all of them.
+			if migrated = g.counted(t, "pgmigrate_success") - migrated; 3*migrated < a.Moved {
+				t.Errorf("the kernel says that it has moved %d pages, and %d are elsewhere", migrated, a.Moved)
 			}
 
 			g.refuses(t)
