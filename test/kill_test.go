@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,21 @@ func TestApplicationSurvivesKillOfKup(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestConnectionsSurviveKillOfKup kills kup while it holds many connections, on a machine where whoever puts them in order has to wait for a processor.
+func TestConnectionsSurviveKillOfKup(t *testing.T) {
+	for range runtime.NumCPU() {
+		busy := exec.Command("sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer busy.Wait()
+		defer busy.Process.Kill()
+	}
+	p := start(t, buildC(t, "net/tcpcrowd"))
+	p.waitReady(t)
+	surviveKills(t, p, times(60, 600))
 }
 
 func surviveKills(t *testing.T, p *program, kills int, flags ...string) {

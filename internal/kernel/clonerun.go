@@ -17,10 +17,18 @@ type tableCall struct {
 //go:noescape
 func cloneRun(nr, arg0, arg1 uintptr, table *tableCall, count uintptr) (pid uintptr)
 
-// cloneTable makes a child that shares our memory and descriptors, executes a table of system calls and exits. It must never
-// run a signal handler of the Go runtime, so all signals are blocked in it. The table must stay where it is until the
-// child has ended. It is reaped with __WALL: no signal tells of its end.
+// cloneTable makes a child that shares our memory and descriptors, executes a table of system calls and exits. The table must stay where it is until the child has ended. It
+// is reaped with __WALL: no signal tells of its end.
 func cloneTable(nr, arg0, arg1 uintptr, table []tableCall) (pid int, err error) {
+	pid = int(masked(func() uintptr { return cloneRun(nr, arg0, arg1, &table[0], uintptr(len(table))) }))
+	if pid < 0 {
+		return 0, unix.Errno(-pid)
+	}
+	return pid, nil
+}
+
+// masked makes a child in which all signals are blocked: it must never run a signal handler of the Go runtime.
+func masked(clone func() uintptr) (pid uintptr) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	all, old := ^uint64(0), uint64(0)
@@ -28,12 +36,9 @@ func cloneTable(nr, arg0, arg1 uintptr, table []tableCall) (pid int, err error) 
 		unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
 	}
 	set(&all, &old)
-	pid = int(cloneRun(nr, arg0, arg1, &table[0], uintptr(len(table))))
+	pid = clone()
 	set(&old, nil)
-	if pid < 0 {
-		return 0, unix.Errno(-pid)
-	}
-	return pid, nil
+	return pid
 }
 
 // reapTable waits for the child to end.

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,12 @@ func CompareFiles(pid1, fd1, pid2, fd2 int) (int, error) {
 
 // CompareTables orders two tasks by their descriptor table, as CompareFiles does.
 func CompareTables(tid1, tid2 int) (int, error) { return kcmp(tid1, tid2, kcmpFiles, 0, 0) }
+
+// HasOurTable tells whether a process uses our descriptor table: this one does, and those that execute wills.
+func HasOurTable(pid int) bool {
+	order, err := CompareTables(os.Getpid(), pid)
+	return err == nil && order == 0
+}
 
 // WatchesFile reports whether the epoll instance that process pid has as epfd watches, under the number target, the open file
 // description that process pid2 has as fd2. Of several registrations of one number, nth chooses in the order of fdinfo.

@@ -13,16 +13,24 @@ import (
 // Will is what shall happen if this process dies, even by SIGKILL: socket options that are set, messages that are sent,
 // processes that are killed, files that are renamed.
 //
-// It is executed by a small process of its own, which shares our memory and our descriptor table, and sleeps until we are
+// It is executed by a small process, which shares our memory and our descriptor table, and sleeps until we are
 // gone. So it costs nothing to change, and nobody has to be asked for privileges that only we have.
 type Will struct {
-	pid     int
-	pidfd   int // of ourselves
+	pid     int     // of the process that executes it; 0: a keeper does
+	keeper  *keeper // of the thread that made it; may be nil
+	pidfd   int     // of ourselves
 	memory  []byte
+	table   *willTable
 	clauses []willClause
 
 	messages [][]byte // that bequeath has mapped
 	others   []int    // descriptors of processes to be killed
+}
+
+// willTable stands at the beginning of the will's memory. Its calls follow.
+type willTable struct {
+	next  atomic.Pointer[willTable] // what the keeper executes after this one
+	count uintptr                   // of calls
 }
 
 // willClause is one call with its data. A clause that is not in force makes a harmless call instead.
@@ -32,7 +40,7 @@ type willClause struct {
 }
 
 // willPreamble is how many calls come before the clauses.
-const willPreamble = 4
+const willPreamble = 2
 
 // NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
 func NewWill(clauses int) (*Will, error) {
@@ -43,20 +51,17 @@ func NewWill(clauses int) (*Will, error) {
 	return w, w.start()
 }
 
-// NewTracersWill makes a will that is executed when the calling thread ends, if that has called TellEnd, instead of the process. The tracees of a thread run as soon as
-// it is gone, while a process is only gone when its last thread is, and they must not see what the will puts right.
+// NewTracersWill makes a will that is executed before the tracees of the calling thread run, if that has called KeepThread; otherwise they may run a moment earlier. It is
+// closed by the same thread.
 func NewTracersWill(clauses int) (*Will, error) {
 	w, err := draftWill(clauses)
 	if err != nil {
 		return nil, err
 	}
-	if word, told := ends.Load(unix.Gettid()); told {
-		w.awaitThread(word.(*uint32))
-	}
-	return w, w.start()
+	return w, w.startOfTracer()
 }
 
-// KillOnDeath makes a will by which processes are killed: all of them or, if it returns an error, none.
+// KillOnDeath makes a tracer's will by which processes are killed: all of them or, if it returns an error, none.
 func KillOnDeath(pids []int) (*Will, error) {
 	w, err := draftWill(len(pids))
 	if err != nil {
@@ -71,61 +76,63 @@ func KillOnDeath(pids []int) (*Will, error) {
 		c := w.clauses[i].call
 		c.nr, c.args = unix.SYS_PIDFD_SEND_SIGNAL, [6]uintptr{uintptr(pidfd), uintptr(unix.SIGKILL)}
 	}
-	return w, w.start()
+	return w, w.startOfTracer()
 }
 
 // draftWill makes a will that nobody executes yet.
 func draftWill(clauses int) (*Will, error) {
-	const callSize, valueSize = int(unsafe.Sizeof(tableCall{})), 8
+	const header, callSize, valueSize = int(unsafe.Sizeof(willTable{})), int(unsafe.Sizeof(tableCall{})), 8
 	count := willPreamble + clauses
-	values := count * callSize
+	values := header + count*callSize
 	extra := values + clauses*valueSize
 	// Not on the heap: it must stay where it is when nobody but the child knows of it.
-	memory, err := unix.Mmap(-1, 0, extra+40, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	memory, err := unix.Mmap(-1, 0, extra+32, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("will: mmap: %w", err)
 	}
-	w := &Will{memory: memory}
+	w := &Will{memory: memory, table: (*willTable)(unsafe.Pointer(&memory[0]))}
 	if w.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		unix.Munmap(memory)
 		return nil, fmt.Errorf("will: pidfd_open: %w", err)
 	}
-	call := func(i int) *tableCall { return (*tableCall)(unsafe.Pointer(&memory[i*callSize])) }
+	w.table.count = uintptr(count)
+	calls := unsafe.Slice((*tableCall)(unsafe.Pointer(&memory[header])), count)
 	name := memory[extra+16 : extra+32]
 	copy(name, "kup-will")
-	*call(0) = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}, 0}
+	calls[0] = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}, 0}
 	death := (*unix.PollFd)(unsafe.Pointer(&memory[extra]))
 	*death = unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN} // readable once the process is gone: pidfd_open(2)
-	*call(1) = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
-	*call(2), *call(3) = tableCall{nr: unix.SYS_GETPID}, tableCall{nr: unix.SYS_GETPID}
+	calls[1] = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
 	for i := range clauses {
-		c := willClause{call(willPreamble + i), (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
+		c := willClause{&calls[willPreamble+i], (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
 		c.call.nr = unix.SYS_GETPID
 		w.clauses = append(w.clauses, c)
 	}
 	return w, nil
 }
 
-// awaitThread lets the will wait for the end of the calling thread, of which the kernel tells one waiter: that one passes it on. Whoever executes it comes before all
-// ordinary threads, where that is allowed.
-func (w *Will) awaitThread(word *uint32) {
-	const wait, wake, all, fifo = 0, 1, 1 << 30, unix.SCHED_FIFO // FUTEX_WAIT and FUTEX_WAKE, include/uapi/linux/futex.h
-	address, priority := uintptr(unsafe.Pointer(word)), (*int32)(unsafe.Pointer(&w.memory[len(w.memory)-8]))
-	*priority = 1
-	call := func(i int) *tableCall {
-		return (*tableCall)(unsafe.Pointer(&w.memory[i*int(unsafe.Sizeof(tableCall{}))]))
-	}
-	*call(1) = tableCall{nr: unix.SYS_SCHED_SETSCHEDULER, args: [6]uintptr{0, fifo, uintptr(unsafe.Pointer(priority))}}
-	*call(2) = tableCall{nr: unix.SYS_FUTEX, args: [6]uintptr{address, wait, threadLives}}
-	*call(3) = tableCall{nr: unix.SYS_FUTEX, args: [6]uintptr{address, wake, all}}
+// calls is the whole table.
+func (w *Will) calls() []tableCall {
+	return unsafe.Slice((*tableCall)(unsafe.Add(unsafe.Pointer(w.table), unsafe.Sizeof(willTable{}))), w.table.count)
 }
 
 // start makes the process that executes the will.
 func (w *Will) start() (err error) {
-	table := unsafe.Slice((*tableCall)(unsafe.Pointer(&w.memory[0])), willPreamble+len(w.clauses))
-	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES, 0, table); err != nil {
+	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES, 0, w.calls()); err != nil {
 		return errors.Join(fmt.Errorf("will: clone: %w", err), w.free())
 	}
+	return nil
+}
+
+// startOfTracer gives the will to the calling thread's keeper, if there is one.
+func (w *Will) startOfTracer() error {
+	k, kept := keepers.Load(unix.Gettid())
+	if !kept {
+		return w.start()
+	}
+	w.keeper = k.(*keeper)
+	w.calls()[1].nr = unix.SYS_GETPID // the end is there
+	w.keeper.remember(w.table)
 	return nil
 }
 
@@ -189,6 +196,10 @@ func (w *Will) Revoke(clause int) { atomic.StoreUintptr(&w.clauses[clause].call.
 
 // Close ends the will; nothing of it happens any more.
 func (w *Will) Close() error {
+	if w.keeper != nil {
+		w.keeper.forget(w.table)
+		return w.free()
+	}
 	if err := unix.Kill(w.pid, unix.SIGKILL); err != nil {
 		return fmt.Errorf("will: pid %d: %w", w.pid, err)
 	}

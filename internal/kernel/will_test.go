@@ -2,19 +2,14 @@ package kernel
 
 import (
 	"bufio"
-	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestWillIsExecutedOnDeath kills a process that has a connection in repair mode and expects the connection to be in order
@@ -116,75 +111,6 @@ func dieInRepair(t *testing.T, dir string) {
 	}
 	os.Stdout.WriteString("in repair\n")
 	time.Sleep(time.Hour)
-}
-
-// onThread does something on a thread that ends afterwards, as the first of a process never does.
-func onThread(do func()) {
-	runtime.LockOSThread() // for ever: the thread ends with the goroutine
-	if unix.Gettid() != os.Getpid() {
-		do()
-		return
-	}
-	done := make(chan bool)
-	go func() {
-		defer close(done)
-		onThread(do)
-	}()
-	<-done
-	runtime.UnlockOSThread()
-}
-
-// TestTracersWillIsExecutedWhenTheThreadEnds looks at two of them, because the kernel tells of the end to one only.
-func TestTracersWillIsExecutedWhenTheThreadEnds(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	file, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	fd := int(file.Fd())
-	options := []int{SoReuseAddr, SoReusePort}
-	value := func(option int) int {
-		v, err := SocketInt(fd, SolSocket, option)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	made, end := make(chan error), make(chan bool)
-	go onThread(func() {
-		_, err := TellEnd()
-		for _, option := range options {
-			w, failed := NewTracersWill(1)
-			if failed == nil {
-				w.SetSocketInt(0, fd, SolSocket, option, 1-value(option))
-			}
-			err = errors.Join(err, failed)
-		}
-		made <- err
-		<-end
-	})
-	if err := <-made; err != nil {
-		t.Fatal(err)
-	}
-	before := []int{value(options[0]), value(options[1])}
-	time.Sleep(20 * time.Millisecond)
-	if now := []int{value(options[0]), value(options[1])}; !slices.Equal(now, before) {
-		t.Fatalf("executed while the thread lives: %v, then %v", before, now)
-	}
-	close(end)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if value(options[0]) != before[0] && value(options[1]) != before[1] {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not all was executed: %v, now %d and %d", before, value(options[0]), value(options[1]))
-		}
-	}
 }
 
 func TestWillEndsQuietly(t *testing.T) {

@@ -283,7 +283,7 @@ func holderOfSocket(inode uint64) (pid, fd int, comm string) {
 		return 0, 0, ""
 	}
 	for _, pid := range pids {
-		if pid == os.Getpid() {
+		if kernel.HasOurTable(pid) {
 			continue
 		}
 		fds, err := procfs.FDs(pid)

@@ -41,8 +41,8 @@ func (c *Capture) outsiders(link string) ([]outsider, error) {
 	self := os.Getpid()
 	inside := c.family()
 	for _, pid := range pids {
-		if pid == self && !c.running || inside(pid) {
-			continue // kup itself has duplicates then
+		if inside(pid) || kernel.HasOurTable(pid) && (pid != self || !c.running) {
+			continue // kup itself has duplicates once the application is frozen
 		}
 		numbers, err := procfs.FDs(pid)
 		if err != nil {

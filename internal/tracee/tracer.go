@@ -16,22 +16,22 @@ type Tracer struct {
 	awake      *os.File          // keeps processors from sleeping; nil where that cannot be had
 	gcPercent  int               // of the garbage collector before
 	stragglers bool              // tasks that did not stop are still attached
-	quiet      func()            // ends kernel.TellEnd; nil where that is not
+	unkeep     func()            // ends kernel.KeepThread; nil where that is not
 }
 
 // New locks the calling goroutine to its thread until Close.
 func New() *Tracer {
 	runtime.LockOSThread()
-	// Without it wills are executed later, but they are.
-	quiet, _ := kernel.TellEnd()
-	return &Tracer{quiet: quiet}
+	// Without it, under strace say, wills are executed a moment later.
+	unkeep, _ := kernel.KeepThread()
+	return &Tracer{unkeep: unkeep}
 }
 
 // Close releases the thread. Tasks that are still attached stay so until the thread ends: if Freeze had to leave some behind, it ends with
 // the goroutine that called New.
 func (t *Tracer) Close() {
-	if t.quiet != nil {
-		t.quiet()
+	if t.unkeep != nil {
+		t.unkeep()
 	}
 	if !t.stragglers {
 		runtime.UnlockOSThread()
