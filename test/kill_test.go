@@ -53,7 +53,7 @@ func TestConnectionsSurviveKillOfKup(t *testing.T) {
 	}
 	p := start(t, buildC(t, "net/tcpcrowd"))
 	p.waitReady(t)
-	surviveKills(t, p, times(60, 600))
+	surviveKills(t, p, times(30, 600))
 }
 
 func surviveKills(t *testing.T, p *program, kills int, flags ...string) {

@@ -71,7 +71,11 @@ func TestTraceesNeverSeeWhatWillsPutRight(t *testing.T) {
 		}
 		return cmd, in, out, line[:len(line)-1]
 	}
-	for round := range 50 {
+	rounds := 50
+	if testing.Short() {
+		rounds = 10
+	}
+	for round := range rounds {
 		reader, in, out, tid := play(role + "=reader")
 		thread := []string{"first thread", "other thread"}[round%2]
 		tracer, _, _, _ := play(role+"="+thread, tracee+"="+tid)
