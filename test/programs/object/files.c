@@ -7,7 +7,7 @@ static int other(void *unused) {
     (void)unused;
     while (!finishing()) nap(5);
     // The description is the parent's: its offset too.
-    UNTIL(lseek(fd, 0, SEEK_CUR) == 777, "the offset that the parent sets");
+    UNTIL(lseek(fd, 0, SEEK_CUR) == 778, "the offset that the parent sets at last");
     SYS(lseek(fd, 888, SEEK_SET));
     return 0;
 }
@@ -64,6 +64,7 @@ int main(int argc, char **argv) {
     }
     SYS(lseek(duplicate, 777, SEEK_SET));
     CHECK_EQ("offset through the other descriptor", 777, lseek(fd, 0, SEEK_CUR));
+    SYS(lseek(duplicate, 778, SEEK_SET));
     CHECK_EQ("offset of the second description", 4321, lseek(again, 0, SEEK_CUR));
     CHECK_EQ("exit code of the child", 0, exited(pid, "child"));
     CHECK_EQ("offset that the child set", 888, lseek(fd, 0, SEEK_CUR));
