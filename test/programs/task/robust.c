@@ -2,7 +2,8 @@
 #include "../check.h"
 
 static pthread_mutex_t *mutexes; // shared: [0] held by a process, [1] by a thread, [2] by a process that is killed
-static int *held;
+static int *held; // shared: each owner's, and at OVER that they shall end: not before nobody tries their mutexes any more
+enum { OVER = 3 };
 
 static void robust(pthread_mutex_t *m) {
     pthread_mutexattr_t a;
@@ -18,7 +19,7 @@ static void hold(int n) {
     size_t length;
     SYS(syscall(SYS_get_robust_list, 0, &head, &length));
     __atomic_store_n(&held[n], 1, __ATOMIC_SEQ_CST);
-    while (!finishing()) {
+    while (!__atomic_load_n(&held[OVER], __ATOMIC_SEQ_CST)) {
         void *now;
         SYS(syscall(SYS_get_robust_list, 0, &now, &length));
         CHECK(head == now && length == 24, "robust list, expected %p of 24 bytes, got %p of %zu", head, now, length);
@@ -57,6 +58,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < 3; i++) CHECK_EQ("trylock of a held mutex", EBUSY, pthread_mutex_trylock(&mutexes[i]));
         nap(10);
     }
+    __atomic_store_n(&held[OVER], 1, __ATOMIC_SEQ_CST);
     SYS(kill(killed, SIGKILL));
     SYS(waitpid(killed, NULL, 0));
     CHECK_EQ("exit code of the leaver", 0, exited(leaver, "leaver"));
