@@ -122,14 +122,15 @@ func usableRAM(blockSize uint64) (kexec.Ranges, error) {
 	return memory.Free(kept).RAM().Minus(kexec.Range{End: blockSize}), nil
 }
 
-// checkAvailable is ErrNoRoom if the machine would be short of memory with size bytes less.
-func checkAvailable(size uint64) error {
+// checkSpare wraps tooLittle unless the machine can do without size bytes more.
+func checkSpare(size uint64, tooLittle error) error {
 	available, err := kexec.AvailableMemory()
 	if err != nil {
 		return err
 	}
 	if available < size+spareMemory {
-		return fmt.Errorf("%w: %d MB are available, and it takes %d MB", ErrNoRoom, available>>20, (size+spareMemory)>>20)
+		return fmt.Errorf("%w: %d MB of memory are available, and it takes %d MB, of which %d MB are for the applications to go on; stop one of them, or add memory",
+			tooLittle, available>>20, (size+spareMemory)>>20, spareMemory>>20)
 	}
 	return nil
 }

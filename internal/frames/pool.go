@@ -50,7 +50,7 @@ func Take(size uint64) (*Pool, error) {
 		return nil, err
 	}
 	wanted := int((size + Size - 1) / Size)
-	if err := checkAvailable(uint64(wanted) * Size); err != nil {
+	if err := checkSpare(uint64(wanted)*Size, ErrNoRoom); err != nil {
 		return nil, err
 	}
 	p := &Pool{}
@@ -73,7 +73,7 @@ func (p *Pool) collect(wanted int, blockSize uint64, ram kexec.Ranges) error {
 	var all []Frame
 	for range tries {
 		missing := wanted - len(p.free)
-		if checkAvailable(blockSize) == nil {
+		if checkSpare(blockSize, ErrNoRoom) == nil {
 			missing = max(missing, perBlock)
 		}
 		mem, err := mapHuge(missing)
@@ -91,7 +91,7 @@ func (p *Pool) collect(wanted int, blockSize uint64, ram kexec.Ranges) error {
 		all = append(all, found...)
 		p.free, p.blocks = choose(all, wanted, blockSize, ram)
 		dense := p.blocks.Size() <= uint64(wanted)*Size+blockSize
-		if len(p.free) == wanted && (dense || checkAvailable(blockSize) != nil) {
+		if len(p.free) == wanted && (dense || checkSpare(blockSize, ErrNoRoom) != nil) {
 			break
 		}
 	}

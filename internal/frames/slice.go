@@ -63,7 +63,7 @@ func (s *Slice) fill(ctx context.Context, need uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := checkSpare((need + size - 1) / size * size); err != nil {
+	if err := checkSpare((need + size - 1) / size * size, ErrNoSlice); err != nil {
 		return err
 	}
 	found, err := survey(size, need)
@@ -77,7 +77,7 @@ func (s *Slice) fill(ctx context.Context, need uint64) error {
 		return fmt.Errorf("%w: only %d of %d MB could be emptied, and it takes whole blocks of %d MB; others: %v",
 			ErrNoSlice, got>>20, need>>20, size>>20, found.trouble)
 	}
-	return checkSpare(0)
+	return checkSpare(0, ErrNoSlice)
 }
 
 // takeOffline takes as many blocks as are needed, if so many can be had. Those that fail get a second chance: what is busy may not be so for long.
@@ -90,7 +90,7 @@ func (s *Slice) takeOffline(ctx context.Context, found *candidates, need uint64)
 		case s.blocks.Overlaps(b.Range):
 			continue
 		}
-		if err := checkSpare(b.Size()); err != nil {
+		if err := checkSpare(b.Size(), ErrNoSlice); err != nil {
 			return fmt.Errorf("%w (%d of %d MB were emptied)", err, s.blocks.Size()>>20, need>>20)
 		}
 		why, err := s.takeBlock(ctx, b)
@@ -134,17 +134,4 @@ func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) 
 		return "with holes", nil
 	}
 	return fmt.Sprintf("that fail (%v)", errors.Unwrap(err)), nil
-}
-
-// checkSpare is ErrNoSlice unless the machine can do without size bytes more.
-func checkSpare(size uint64) error {
-	available, err := kexec.AvailableMemory()
-	if err != nil {
-		return err
-	}
-	if available < size+spareMemory {
-		return fmt.Errorf("%w: %d MB of memory are available, and it takes %d MB, of which %d MB are for the applications to go on; stop one of them, or add memory",
-			ErrNoSlice, available>>20, (size+spareMemory)>>20, spareMemory>>20)
-	}
-	return nil
 }

@@ -71,7 +71,7 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 			"rm /data/much; until grep -q '\"frozen\"' " + trial.JournalPath + "; do sleep 0.1; done"},
 		{"too little memory for frames", "mkdir /run/full && mount -t tmpfs -o size=95% full /run/full && " +
 			"fallocate -l $(($(grep MemAvailable /proc/meminfo | tr -dc 0-9) / 1024 - 200))m /run/full/file",
-			good + " --carrier ram", exitRefused, "MB are available", "umount /run/full"},
+			good + " --carrier ram", exitRefused, "MB of memory are available", "umount /run/full"},
 		{"no module", "", good + " --carrier frames=module", exitRefused, "kup module build", ""},
 		{"no module at all", "", good + " --carrier frames --module /bin/kup", exitRefused, ".modinfo", ""},
 		{"a module for another kernel", "", good + " --carrier frames --module " + module("6.1"), exitRefused, "kup module build", ""},
