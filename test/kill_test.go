@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kup-project/kup/internal/kernel"
 )
 
 // TestApplicationSurvivesKillOfKup kills kup at a random instant of a checkpoint, again and again. Each time the
@@ -119,11 +121,13 @@ func killKup(t *testing.T, p *program, image string, delay time.Duration, flags 
 	cmd := exec.Command(buildKup(t), args...)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = kernel.NewSession()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(delay)
-	_ = cmd.Process.Kill()
+	// With its process group, as timeout(1) and shells do.
+	_ = kernel.Kill(-cmd.Process.Pid, kernel.SIGKILL)
 	_ = cmd.Wait()
 	code := cmd.ProcessState.ExitCode() // -1 after a signal
 	if code != exitDone && code != -1 {

@@ -63,7 +63,7 @@ func (s *Slice) fill(ctx context.Context, need uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := checkSpare((need + size - 1) / size * size, ErrNoSlice); err != nil {
+	if err := checkSpare((need+size-1)/size*size, ErrNoSlice); err != nil {
 		return err
 	}
 	found, err := survey(size, need)

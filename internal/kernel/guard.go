@@ -23,15 +23,15 @@ type Guard struct {
 // given processes (descriptors of pidfd_open(2)) itself and waits for their end.
 func NewGuard(argv []string, pidfds []int) (*Guard, error) {
 	const words = unsafe.Sizeof(uintptr(0))
-	text := len("kup-guard") + 1
+	text := len("last-guard") + 1
 	for _, arg := range argv {
 		text += len(arg) + 1
 	}
-	calls := 3 + 2*len(pidfds)
+	calls := partingCalls + 2 + 2*len(pidfds)
 	tableSize := calls * int(unsafe.Sizeof(tableCall{}))
 	polls := (1 + len(pidfds)) * 8
 	pointers := (len(argv) + 2) * int(words)
-	memory, err := unix.Mmap(-1, 0, tableSize+polls+pointers+text, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	memory, err := unix.Mmap(-1, 0, tableSize+polls+pointers+text, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("guard: mmap: %w", err)
 	}
@@ -43,10 +43,10 @@ func NewGuard(argv []string, pidfds []int) (*Guard, error) {
 	l := guardLayout{memory: memory, poll: tableSize, pointer: tableSize + polls, text: tableSize + polls + pointers}
 	table := unsafe.Slice((*tableCall)(unsafe.Pointer(&memory[0])), calls)
 	l.fill(table, argv, g.pidfd, pidfds)
-	if g.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_FILES|unix.CLONE_FS, 0, table); err != nil {
+	if g.pid, err = cloneTableApart(unix.CLONE_FILES|unix.CLONE_FS, table); err != nil {
 		unix.Close(g.pidfd)
 		unix.Munmap(memory)
-		return nil, fmt.Errorf("guard: clone: %w", err)
+		return nil, fmt.Errorf("guard: %w", err)
 	}
 	return g, nil
 }
@@ -58,18 +58,19 @@ type guardLayout struct {
 }
 
 func (l *guardLayout) fill(table []tableCall, argv []string, self int, pidfds []int) {
-	table[0] = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, l.string("kup-guard")}, 0}
-	table[1] = l.await(self)
+	part(table, l.string("last-guard"))
+	table = table[partingCalls:]
+	table[0] = l.await(self)
 	pointers := unsafe.Slice((*uintptr)(unsafe.Pointer(&l.memory[l.pointer])), len(argv)+2)
 	for i, arg := range argv {
 		pointers[i] = l.string(arg)
 	}
 	first := uintptr(unsafe.Pointer(&pointers[0]))
 	none := uintptr(unsafe.Pointer(&pointers[len(argv)+1])) // an empty environment: a null pointer, as ends argv
-	table[2] = tableCall{unix.SYS_EXECVE, [6]uintptr{pointers[0], first, none}, 0}
+	table[1] = tableCall{unix.SYS_EXECVE, [6]uintptr{pointers[0], first, none}, 0}
 	for i, fd := range pidfds {
-		table[3+i] = tableCall{unix.SYS_PIDFD_SEND_SIGNAL, [6]uintptr{uintptr(fd), uintptr(unix.SIGKILL)}, 0}
-		table[3+len(pidfds)+i] = l.await(fd)
+		table[2+i] = tableCall{unix.SYS_PIDFD_SEND_SIGNAL, [6]uintptr{uintptr(fd), uintptr(unix.SIGKILL)}, 0}
+		table[2+len(pidfds)+i] = l.await(fd)
 	}
 }
 
@@ -89,11 +90,8 @@ func (l *guardLayout) string(s string) uintptr {
 
 // Close ends the guard; nothing happens any more when we end.
 func (g *Guard) Close() error {
-	if err := unix.Kill(g.pid, unix.SIGKILL); err != nil {
-		return fmt.Errorf("guard: pid %d: %w", g.pid, err)
-	}
-	if err := reapTable(g.pid); err != nil {
-		return fmt.Errorf("guard: wait for pid %d: %w", g.pid, err)
+	if err := killTable(g.pid); err != nil {
+		return fmt.Errorf("guard: %w", err)
 	}
 	unix.Close(g.pidfd)
 	return unix.Munmap(g.table)

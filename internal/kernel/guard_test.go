@@ -43,7 +43,7 @@ func TestGuardActsOnDeath(t *testing.T) {
 			defer read.Close()
 			dying := exec.Command(os.Args[0], "-test.run=^TestGuardActsOnDeath$")
 			dying.Env = append(os.Environ(), env+"="+c.program, fmt.Sprintf("KUP_TEST_VICTIM=%d", victim.Process.Pid))
-			dying.ExtraFiles = []*os.File{write}
+			dying.ExtraFiles, dying.SysProcAttr = []*os.File{write}, NewSession()
 			out, err := dying.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -55,10 +55,7 @@ func TestGuardActsOnDeath(t *testing.T) {
 			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 				t.Fatal(err)
 			}
-			if err := dying.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			dying.Wait()
+			killGroup(t, dying)
 			said, err := io.ReadAll(read)
 			if err != nil {
 				t.Fatal(err)

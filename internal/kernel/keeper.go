@@ -49,10 +49,10 @@ const (
 // keepers are known by the number of their thread.
 var keepers sync.Map
 
-// keepThread makes the process.
+// keepThread makes the process by a call of clone(2) or clone3(2).
 //
 //go:noescape
-func keepThread(k *keeper) (pid uintptr)
+func keepThread(k *keeper, nr, arg0, arg1 uintptr) (pid uintptr)
 
 // KeepThread makes the calling thread end only after the wills that it will have made by then, should this process be killed. The goroutine is locked to the thread; stop takes
 // it back, when these wills are closed. A thread that is traced already is not kept.
@@ -71,7 +71,7 @@ func KeepThread() (stop func(), err error) {
 	keepers.Store(int(k.tid), k)
 	return func() {
 		keepers.Delete(int(k.tid))
-		k.stop()
+		_ = killTable(k.pid) // it may have ended, which lets go of the thread as well
 		unix.Munmap(memory)
 	}, nil
 }
@@ -88,35 +88,25 @@ func (k *keeper) prepare(tid, pid int) {
 	}
 	k.program, k.alone = address(k.paths[1][:], program), uintptr(alone)
 	k.pause = unix.Timespec{Nsec: int64(time.Millisecond)}
-	copy(k.name[:], "kup-will")
+	copy(k.name[:], "last-will")
 	k.priority[0] = 1
 }
 
 // start makes the process and waits until it traces the thread.
 func (k *keeper) start() error {
-	pid := int(masked(func() uintptr { return keepThread(k) }))
-	if pid < 0 {
-		return fmt.Errorf("keeper: clone: %w", unix.Errno(-pid))
+	var err error
+	k.pid, err = cloneApart(unix.CLONE_VM|unix.CLONE_FILES, func(nr, arg0, arg1 uintptr) uintptr { return keepThread(k, nr, arg0, arg1) })
+	if err != nil {
+		return fmt.Errorf("keeper: clone: %w", err)
 	}
-	k.pid = pid
-	for deadline := time.Now().Add(10 * time.Second); atomic.LoadUintptr(&k.seized) == keeperBegins; time.Sleep(10 * time.Microsecond) {
-		if time.Now().After(deadline) {
-			k.stop()
-			return errors.New("keeper: it does not begin")
-		}
+	if err := awaitChild(k.pid, func() bool { return atomic.LoadUintptr(&k.seized) != keeperBegins }); err != nil {
+		return fmt.Errorf("keeper: %w", err)
 	}
 	if e := unix.Errno(-int(k.seized)); e != 0 {
-		k.stop()
+		_ = killTable(k.pid)
 		return fmt.Errorf("keeper: PTRACE_SEIZE of thread %d: %w", k.tid, e)
 	}
 	return nil
-}
-
-// stop ends the process, if it has not ended, which lets go of the thread.
-func (k *keeper) stop() {
-	// It is ours and nobody else reaps it.
-	_ = unix.Kill(k.pid, unix.SIGKILL)
-	_ = reapTable(k.pid)
 }
 
 // remember puts a table into the list.

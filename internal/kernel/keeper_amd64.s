@@ -1,24 +1,26 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func keepThread(k *keeper) (pid uintptr)
+// func keepThread(k *keeper, nr, arg0, arg1 uintptr) (pid uintptr)
 //
 // The child shares this process's memory and stands on the stack of the thread that called, so it uses neither stack nor runtime. R12: k.
-TEXT ·keepThread(SB), NOSPLIT, $0-16
+TEXT ·keepThread(SB), NOSPLIT, $0-40
 	MOVQ k+0(FP), R12
-	MOVL $56, AX             // SYS_clone
-	MOVL $0x500, DI          // CLONE_VM|CLONE_FILES
-	XORL SI, SI
+	MOVQ nr+8(FP), AX        // SYS_clone or SYS_clone3
+	MOVQ arg0+16(FP), DI
+	MOVQ arg1+24(FP), SI
 	XORL DX, DX
 	XORL R10, R10
 	XORL R8, R8
 	SYSCALL
 	TESTQ AX, AX
 	JZ child
-	MOVQ AX, pid+8(FP)
+	MOVQ AX, pid+32(FP)
 	RET
 
 child:
+	MOVL $112, AX            // SYS_setsid
+	SYSCALL
 	MOVL $157, AX            // SYS_prctl
 	MOVL $15, DI             // PR_SET_NAME
 	LEAQ keeper_name(R12), SI

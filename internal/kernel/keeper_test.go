@@ -52,7 +52,7 @@ func TestTraceesNeverSeeWhatWillsPutRight(t *testing.T) {
 	socket := connected(t)
 	play := func(env ...string) (cmd *exec.Cmd, in io.Closer, out *bufio.Reader, line string) {
 		cmd = exec.Command(os.Args[0])
-		cmd.Env, cmd.ExtraFiles, cmd.Stderr = append(os.Environ(), env...), []*os.File{socket}, os.Stderr
+		cmd.Env, cmd.ExtraFiles, cmd.Stderr, cmd.SysProcAttr = append(os.Environ(), env...), []*os.File{socket}, os.Stderr, NewSession()
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -82,8 +82,7 @@ func TestTraceesNeverSeeWhatWillsPutRight(t *testing.T) {
 		if repair, err := SocketInt(int(socket.Fd()), SolTCP, TCPRepair); err != nil || repair != 1 {
 			t.Fatalf("the socket should be in repair: %d, %v", repair, err)
 		}
-		tracer.Process.Kill()
-		tracer.Wait()
+		killGroup(t, tracer)
 		time.Sleep(20 * time.Millisecond)
 		in.Close()
 		if seen, err := out.ReadString('\n'); seen != "in order\n" {

@@ -40,7 +40,7 @@ type willClause struct {
 }
 
 // willPreamble is how many calls come before the clauses.
-const willPreamble = 2
+const willPreamble = partingCalls + 1
 
 // NewWill makes a will with room for so many clauses, none of them in force. It ends with Close.
 func NewWill(clauses int) (*Will, error) {
@@ -98,11 +98,11 @@ func draftWill(clauses int) (*Will, error) {
 	w.table.count = uintptr(count)
 	calls := unsafe.Slice((*tableCall)(unsafe.Pointer(&memory[header])), count)
 	name := memory[extra+16 : extra+32]
-	copy(name, "kup-will")
-	calls[0] = tableCall{unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0]))}, 0}
+	copy(name, "last-will")
+	part(calls, uintptr(unsafe.Pointer(&name[0])))
 	death := (*unix.PollFd)(unsafe.Pointer(&memory[extra]))
 	*death = unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN} // readable once the process is gone: pidfd_open(2)
-	calls[1] = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
+	calls[partingCalls] = tableCall{unix.SYS_POLL, [6]uintptr{uintptr(unsafe.Pointer(death)), 1, ^uintptr(0)}, 0}
 	for i := range clauses {
 		c := willClause{&calls[willPreamble+i], (*int32)(unsafe.Pointer(&memory[values+i*valueSize]))}
 		c.call.nr = unix.SYS_GETPID
@@ -118,8 +118,8 @@ func (w *Will) calls() []tableCall {
 
 // start makes the process that executes the will.
 func (w *Will) start() (err error) {
-	if w.pid, err = cloneTable(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FILES, 0, w.calls()); err != nil {
-		return errors.Join(fmt.Errorf("will: clone: %w", err), w.free())
+	if w.pid, err = cloneTableApart(unix.CLONE_VM|unix.CLONE_FILES, w.calls()); err != nil {
+		return errors.Join(fmt.Errorf("will: %w", err), w.free())
 	}
 	return nil
 }
@@ -131,7 +131,9 @@ func (w *Will) startOfTracer() error {
 		return w.start()
 	}
 	w.keeper = k.(*keeper)
-	w.calls()[1].nr = unix.SYS_GETPID // the end is there
+	for i := range willPreamble {
+		w.calls()[i].nr = unix.SYS_GETPID // the keeper has done all that
+	}
 	w.keeper.remember(w.table)
 	return nil
 }
@@ -200,11 +202,8 @@ func (w *Will) Close() error {
 		w.keeper.forget(w.table)
 		return w.free()
 	}
-	if err := unix.Kill(w.pid, unix.SIGKILL); err != nil {
-		return fmt.Errorf("will: pid %d: %w", w.pid, err)
-	}
-	if err := reapTable(w.pid); err != nil {
-		return fmt.Errorf("will: wait for pid %d: %w", w.pid, err)
+	if err := killTable(w.pid); err != nil {
+		return fmt.Errorf("will: %w", err)
 	}
 	return w.free()
 }

@@ -8,9 +8,19 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// killGroup kills a process that leads a process group with that, as timeout(1) and shells do.
+func killGroup(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := Kill(-cmd.Process.Pid, SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+}
 
 // TestWillIsExecutedOnDeath kills a process that has a connection in repair mode and expects the connection to be in order
 // afterwards.
@@ -54,6 +64,7 @@ func TestWillIsExecutedOnDeath(t *testing.T) {
 	dying := exec.Command(os.Args[0], "-test.run=^TestWillIsExecutedOnDeath$")
 	dying.Env = append(os.Environ(), env+"="+dir)
 	dying.ExtraFiles = []*os.File{file}
+	dying.SysProcAttr = NewSession()
 	out, err := dying.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -67,10 +78,7 @@ func TestWillIsExecutedOnDeath(t *testing.T) {
 	if repair, err := SocketInt(int(file.Fd()), SolTCP, TCPRepair); err != nil || repair != 1 {
 		t.Fatalf("the socket should be in repair: %d, %v", repair, err)
 	}
-	if err := dying.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	dying.Wait()
+	killGroup(t, dying)
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		// The last clause in force.
 		if reuse, err := SocketInt(int(file.Fd()), SolSocket, SoReuseAddr); err == nil && reuse == 1 {
@@ -136,6 +144,7 @@ func TestWillEndsQuietly(t *testing.T) {
 	}
 }
 
+// TestKillOnDeathKillsAll kills a process with its control group, as systemd does.
 func TestKillOnDeathKillsAll(t *testing.T) {
 	const env = "KUP_TEST_KILL_ON_DEATH"
 	if pids := os.Getenv(env); pids != "" {
@@ -165,6 +174,8 @@ func TestKillOnDeathKillsAll(t *testing.T) {
 	}
 	dying := exec.Command(os.Args[0], "-test.run=^TestKillOnDeathKillsAll$")
 	dying.Env = append(os.Environ(), env+"="+pids)
+	group := controlGroup(t)
+	dying.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
 	out, err := dying.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +186,7 @@ func TestKillOnDeathKillsAll(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "armed\n" {
 		t.Fatalf("the dying process said %q, %v", line, err)
 	}
-	if err := dying.Process.Kill(); err != nil {
+	if err := os.WriteFile(filepath.Join(group.Name(), "cgroup.kill"), []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
 	dying.Wait()
@@ -185,4 +196,31 @@ func TestKillOnDeathKillsAll(t *testing.T) {
 			t.Errorf("pid %d: %v", v.Process.Pid, v.ProcessState)
 		}
 	}
+}
+
+// controlGroup makes a control group of version 2.
+func controlGroup(t *testing.T) *os.File {
+	t.Helper()
+	for _, mount := range UnifiedMounts {
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err != nil {
+			continue
+		}
+		path := filepath.Join(mount, "kup-test-"+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+		})
+		group, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { group.Close() })
+		return group
+	}
+	t.Fatal("there are no control groups of version 2 here: mount -t cgroup2 none ", UnifiedMounts[0])
+	return nil
 }

@@ -434,7 +434,7 @@ func frozenByGroup(t *testing.T) int {
 	pid := start(t, program(t, "spin"), "pause")
 	parent, file, freeze, thaw := freezerMount, "freezer.state", "FROZEN", "THAWED"
 	if _, err := os.Stat(parent); err != nil {
-		parent, file, freeze, thaw = unifiedMounts[0], "cgroup.freeze", "1", "0"
+		parent, file, freeze, thaw = kernel.UnifiedMounts[0], "cgroup.freeze", "1", "0"
 	}
 	dir := filepath.Join(parent, fmt.Sprintf("kup-test-%d", pid))
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -6,15 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
 
-// Places where systems mount the control groups that can freeze, see cgroups(7).
-var (
-	unifiedMounts = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
-	freezerMount  = "/sys/fs/cgroup/freezer"
-)
+// freezerMount is where systems mount the control groups of version 1 that can freeze, see cgroups(7).
+const freezerMount = "/sys/fs/cgroup/freezer"
 
 // checkCGroup refuses a process that a control group holds frozen: it would stop, but execute nothing.
 func checkCGroup(info *ProcessInfo) error {
@@ -26,7 +24,7 @@ func checkCGroup(info *ProcessInfo) error {
 		frozen := false
 		switch {
 		case g.Hierarchy == 0:
-			frozen = slices.ContainsFunc(unifiedMounts, func(mount string) bool {
+			frozen = slices.ContainsFunc(kernel.UnifiedMounts, func(mount string) bool {
 				return holds(filepath.Join(mount, g.Path, "cgroup.events"), "frozen 1")
 			})
 		case slices.Contains(g.Controllers, "freezer"):
