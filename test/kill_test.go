@@ -118,22 +118,27 @@ func checkpointTime(t *testing.T, p *program, flags ...string) time.Duration {
 func killKup(t *testing.T, p *program, image string, delay time.Duration, flags ...string) bool {
 	t.Helper()
 	args := append([]string{"checkpoint", "--pid", strconv.Itoa(p.pid), "--dir", image, "--leave-running"}, flags...)
+	code, output := signalKup(t, kernel.SIGKILL, delay, args...)
+	if code != exitDone && code != -1 {
+		t.Fatalf("kup checkpoint: exit code %d\n%s", code, output)
+	}
+	return code == -1
+}
+
+// signalKup starts kup, and after the delay sends a signal to its process group, as terminals, shells and timeout(1) do. The exit code is -1 if the signal has killed it.
+func signalKup(t *testing.T, sig kernel.Signal, delay time.Duration, args ...string) (code int, output string) {
+	t.Helper()
 	cmd := exec.Command(buildKup(t), args...)
-	var output strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &output
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = kernel.NewSession()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(delay)
-	// With its process group, as timeout(1) and shells do.
-	_ = kernel.Kill(-cmd.Process.Pid, kernel.SIGKILL)
+	_ = kernel.Kill(-cmd.Process.Pid, sig)
 	_ = cmd.Wait()
-	code := cmd.ProcessState.ExitCode() // -1 after a signal
-	if code != exitDone && code != -1 {
-		t.Fatalf("kup checkpoint: exit code %d\n%s", code, output.String())
-	}
-	return code == -1
+	return cmd.ProcessState.ExitCode(), said.String()
 }
 
 // progress reads the counters that the program's threads keep.

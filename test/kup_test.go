@@ -22,6 +22,7 @@ const (
 	exitRefused    = 3
 	exitUnusable   = 4               // the image is not acceptable
 	exitConflict   = 5               // a pid or an address is taken
+	exitStopped    = 6               // by a signal
 	kupTimeout     = 3 * time.Minute // only what hangs reaches it, whatever else the machine has to do
 	checkpointsRow = 3
 	retries        = 5

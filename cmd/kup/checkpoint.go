@@ -35,6 +35,8 @@ fails, or is killed, the application runs on and the image is incomplete: it can
 An application under kup's care keeps its newest image below the state directory; older ones there are deleted
 when it is complete. An image with --dir is never deleted by kup, except by "kup rm DIR".
 
+Stopped by Ctrl-C or SIGTERM, it leaves no image, and the application runs on.
+
 The directory of the image goes to standard output; how long the application was frozen, and why, to standard error: -v
 gives each step, --json all figures, in milliseconds and bytes.`,
 		Example: `  kup checkpoint cache

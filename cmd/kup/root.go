@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"strings"
 
@@ -140,7 +141,20 @@ func (c *command) verb(run func(cmd *cobra.Command, args []string) error) func(*
 // indent makes lines that the manual pages keep as they are.
 func indent(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
 
-// interruptible ends the context when kup is asked to give up, so that it can put things back in order.
-func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, kernel.TerminatingSignals...)
+// interruptible ends the context when kup is asked to give up, so that it can put things back in order. The cause is a stoppedError.
+func interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, kernel.TerminatingSignals...)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(stoppedError{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
 }

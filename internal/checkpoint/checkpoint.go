@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/kup-project/kup/internal/tracee"
 )
@@ -42,14 +41,14 @@ func (s *Session) take(ctx context.Context) error {
 	if err := s.Freeze(ctx); err != nil {
 		return err
 	}
-	if err := s.Capture(); err != nil {
+	if err := s.Capture(ctx); err != nil {
 		return err
 	}
 	if s.options.LeaveRunning {
 		if err := s.Thaw(); err != nil {
 			return err
 		}
-		if err := s.DumpHeld(); err != nil {
+		if err := s.DumpHeld(ctx); err != nil {
 			return err
 		}
 		return s.Commit()
@@ -57,11 +56,5 @@ func (s *Session) take(ctx context.Context) error {
 	if err := s.Commit(); err != nil {
 		return err
 	}
-	return s.Kill()
-}
-
-// progress returns a function that adds up bytes, for several goroutines, and tells the sum.
-func progress(tell func(int64)) func(int64) {
-	var done atomic.Int64
-	return func(n int64) { tell(done.Add(n)) }
+	return s.Kill(ctx)
 }

@@ -1,10 +1,12 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/tracee"
 )
@@ -73,14 +75,14 @@ func unforkable(p *image.Process, adopted bool) (string, error) {
 }
 
 // DumpHeld copies the memory that the application had when it was frozen, while it runs on. Without Options.Fork there is nothing left to do.
-func (s *Session) DumpHeld() error {
+func (s *Session) DumpHeld(ctx context.Context) error {
 	if s.report.Fork == nil {
 		return nil
 	}
-	return s.timed("forked pages", s.dumpHeld)
+	return s.timed("forked pages", func() error { return s.dumpHeld(ctx) })
 }
 
-func (s *Session) dumpHeld() error {
+func (s *Session) dumpHeld(ctx context.Context) error {
 	total := int64(0)
 	err := s.eachHeld(func(p *image.Process, _ *tracee.Holder) error {
 		err := s.memory.FindHeld(p)
@@ -91,7 +93,7 @@ func (s *Session) dumpHeld() error {
 		return err
 	}
 	s.report.Fork.Bytes = total
-	moved := progress(func(n int64) { s.options.Progress("forked pages", n, total) })
+	moved := memory.CountMoved(ctx, func(n int64) { s.options.Progress("forked pages", n, total) })
 	return s.eachHeld(func(p *image.Process, h *tracee.Holder) error {
 		err := s.memory.DumpHeld(p, moved)
 		if err == nil && s.options.Paranoid {

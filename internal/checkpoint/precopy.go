@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
@@ -94,12 +95,11 @@ func (s *Session) rounds(ctx context.Context, o PrecopyOptions) error {
 	began := time.Now()
 	last := began
 	for n := 1; ; n++ {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		s.options.Progress(fmt.Sprintf("pre-copy, round %d", n), 0, 0)
 		begin := time.Now()
-		round, err := s.round(ctx)
+		round, err := s.round(ctx, fmt.Sprintf("pre-copy, round %d", n))
 		if err != nil {
 			return err
 		}
@@ -131,15 +131,21 @@ func ended(rounds []Round, o PrecopyOptions, took time.Duration) string {
 }
 
 // round finds what was written in all processes, and copies it.
-func (s *Session) round(ctx context.Context) (Round, error) {
+func (s *Session) round(ctx context.Context, name string) (Round, error) {
+	s.options.Progress(name, 0, 0)
 	begin := time.Now()
 	var out Round
 	found, err := s.find(ctx, &out)
 	if err != nil {
 		return out, err
 	}
+	var total int64
+	for _, pages := range found {
+		total += int64(foam.Extents(pages).Total())
+	}
+	moved := memory.CountMoved(ctx, func(n int64) { s.options.Progress(name, n, total) })
 	for pid, pages := range found {
-		n, err := s.memory.Precopies[pid].Copy(pages)
+		n, err := s.memory.Precopies[pid].Copy(pages, moved)
 		if err != nil {
 			return out, fmt.Errorf("pre-copy of pid %d: %w", pid, err)
 		}

@@ -163,7 +163,7 @@ func (s *Session) freezeSettled(ctx context.Context) (err error) {
 		}
 		thawed := s.frozen.Thaw()
 		s.frozen = nil
-		if err := errors.Join(thawed, ctx.Err()); err != nil {
+		if err := errors.Join(thawed, context.Cause(ctx)); err != nil {
 			return err
 		}
 		time.Sleep(time.Duration(try) * time.Millisecond)
@@ -171,7 +171,7 @@ func (s *Session) freezeSettled(ctx context.Context) (err error) {
 }
 
 // Capture takes the state and the memory of the frozen application. With Options.Fork, DumpHeld takes most of the memory later.
-func (s *Session) Capture() error {
+func (s *Session) Capture(ctx context.Context) error {
 	for _, step := range []struct {
 		name   string
 		do     func() error
@@ -181,7 +181,7 @@ func (s *Session) Capture() error {
 		{"mappings", s.captureMappings, true},
 		{"fork", s.fork, s.options.Fork},
 		{"objects", s.captureObjects, true},
-		{"pages", s.dump, true},
+		{"pages", func() error { return s.dump(ctx) }, true},
 		{"network", s.captureNetwork, true},
 		{"compare", s.compare, s.options.Paranoid},
 		{"hash", s.hash, s.options.Paranoid && s.options.Frames != nil},
@@ -193,7 +193,7 @@ func (s *Session) Capture() error {
 			return err
 		}
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 func (s *Session) compare() error { return s.eachLive(s.memory.Compare) }
@@ -239,7 +239,7 @@ func (s *Session) captureObjects() error {
 	return s.lockRequests()
 }
 
-func (s *Session) dump() error {
+func (s *Session) dump(ctx context.Context) error {
 	if err := s.memory.ForgetEnded(); err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (s *Session) dump() error {
 	if s.report.Precopy != nil {
 		s.report.Precopy.Left = total
 	}
-	moved := progress(func(n int64) { s.options.Progress("pages", n, max(n, total)) })
+	moved := memory.CountMoved(ctx, func(n int64) { s.options.Progress("pages", n, max(n, total)) })
 	err = s.eachLive(func(p *image.Process) error {
 		if err := s.memory.Dump(p, moved); err != nil {
 			return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
@@ -303,8 +303,11 @@ func (s *Session) Thaw() error {
 
 // Kill ends the application. The network must not answer for its connections while it is away: a lock is installed first, which a restore
 // removes. After an error nobody was ended and the image is gone.
-func (s *Session) Kill() error {
+func (s *Session) Kill(ctx context.Context) error {
 	return s.timed("end", func() error {
+		if ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), image.Remove(s.writer.Dir()))
+		}
 		ending, err := s.silence()
 		if err != nil {
 			return errors.Join(err, image.Remove(s.writer.Dir()))

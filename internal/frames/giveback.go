@@ -184,7 +184,7 @@ func awaitOnline(ctx context.Context, kept kexec.Ranges) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(failure, ctx.Err())
+			return errors.Join(failure, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}

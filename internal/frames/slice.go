@@ -125,7 +125,7 @@ func (s *Slice) takeBlock(ctx context.Context, b block) (why string, err error) 
 	}
 	switch {
 	case ctx.Err() != nil:
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("not empty within %v", s.patience), nil
 	case errors.Is(err, kernel.EBUSY):

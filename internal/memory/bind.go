@@ -11,7 +11,7 @@ import (
 )
 
 // bindFrames gives a seed those stored pages that are in memory which was reserved for it, where they go into private anonymous memory, and returns what is left to be copied.
-func bindFrames(p *image.Process, s *tracee.Seed, from *foam.File, stored foam.Extents, moved func(int64)) (rest foam.Extents, err error) {
+func bindFrames(p *image.Process, s *tracee.Seed, from *foam.File, stored foam.Extents, moved Moved) (rest foam.Extents, err error) {
 	binder := from.Binder()
 	if binder == nil {
 		return stored, nil
@@ -34,7 +34,9 @@ func bindFrames(p *image.Process, s *tracee.Seed, from *foam.File, stored foam.E
 		}
 	}
 	pages, err := binder.Bind(pidfd, bindings)
-	moved(int64(pages) * kernel.PageSize)
+	if told := moved(int64(pages) * kernel.PageSize); err == nil {
+		err = told
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", p.PID, err)
 	}

@@ -3,7 +3,9 @@ package memory
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/kup-project/kup/internal/foam"
 	"github.com/kup-project/kup/internal/image"
@@ -11,6 +13,18 @@ import (
 	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 )
+
+// Moved is told of bytes as they are copied, by several goroutines. Its error ends the copying.
+type Moved func(bytes int64) error
+
+// CountMoved returns a Moved that tells the sum, until ctx ends.
+func CountMoved(ctx context.Context, tell func(done int64)) Moved {
+	var done atomic.Int64
+	return func(n int64) error {
+		tell(done.Add(n))
+		return context.Cause(ctx)
+	}
+}
 
 // Left is how many bytes of a process Dump will copy, or after FindHeld DumpHeld.
 func (c *Capture) Left(p *image.Process) int64 {
@@ -30,7 +44,7 @@ func (c *Capture) InFrames(p *image.Process) int64 {
 }
 
 // Dump copies the pages of a process that FindPages found into its FOAM file, without those that pre-copy has brought there.
-func (c *Capture) Dump(p *image.Process, moved func(bytes int64)) error {
+func (c *Capture) Dump(p *image.Process, moved Moved) error {
 	f, err := c.file(p.PID)
 	if err == nil && f == nil {
 		f, err = c.create(p.PID, p.Memory.FOAM.Windows)
@@ -93,7 +107,7 @@ func (c *Capture) MakeRoom(pid int) error {
 
 // copyLeft copies what is left of a process into its FOAM. Where Survey has seen that nobody shares anything, the freeze need not look: that would take a tenth as long
 // as the copy.
-func (c *Capture) copyLeft(f *foam.File, pid int, moved func(bytes int64)) error {
+func (c *Capture) copyLeft(f *foam.File, pid int, moved Moved) error {
 	own := c.left[pid].Intersect(c.alone[pid])
 	if err := copyBy(readPinned, f, own, pid, moved); err != nil {
 		return err
@@ -102,11 +116,11 @@ func (c *Capture) copyLeft(f *foam.File, pid int, moved func(bytes int64)) error
 }
 
 // copyPages copies pages of a process into a FOAM file.
-func copyPages(f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
+func copyPages(f *foam.File, pages foam.Extents, pid int, moved Moved) error {
 	return copyBy(readRuns, f, pages, pid, moved)
 }
 
-func copyBy(read func(pid int, runs foam.Batch, parts [][]byte) error, f *foam.File, pages foam.Extents, pid int, moved func(bytes int64)) error {
+func copyBy(read func(pid int, runs foam.Batch, parts [][]byte) error, f *foam.File, pages foam.Extents, pid int, moved Moved) error {
 	return parallel.Each(f.Batches(pages, chunk), func(b foam.Batch) error {
 		to, err := f.View(b)
 		if err != nil {
@@ -116,8 +130,7 @@ func copyBy(read func(pid int, runs foam.Batch, parts [][]byte) error, f *foam.F
 		if err := read(pid, b, to.Parts); err != nil {
 			return cmp.Or(reserve(f, b), err) // if the file system is full, that is why
 		}
-		moved(int64(foam.Extents(b).Total()))
-		return nil
+		return moved(int64(foam.Extents(b).Total()))
 	})
 }
 

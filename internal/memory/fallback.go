@@ -40,7 +40,7 @@ func (c *Capture) planFallback(p *image.Process, stored []image.Extent, own ownP
 }
 
 // dumpFallback copies what is left for the fallback of a process, if it has one.
-func (c *Capture) dumpFallback(pid int, moved func(int64)) error {
+func (c *Capture) dumpFallback(pid int, moved Moved) error {
 	f := c.second[pid]
 	if f == nil {
 		return nil
@@ -55,7 +55,7 @@ func (f *fallback) close() {
 }
 
 // sharedFallback copies the contents of a shared memory into a file, and describes that.
-func (c *Capture) sharedFallback(m *image.SharedMem, from *os.File, moved func(int64)) (*image.FOAM, error) {
+func (c *Capture) sharedFallback(m *image.SharedMem, from *os.File, moved Moved) (*image.FOAM, error) {
 	file, err := foam.Create(c.Path(sharedName(m.ID)), foam.Single(m.Size))
 	if err != nil {
 		return nil, err

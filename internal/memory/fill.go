@@ -16,7 +16,7 @@ import (
 )
 
 // fill copies stored pages into the seed, and compares them with the image's seal if the image has left that to us.
-func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, moved func(int64)) error {
+func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, moved Moved) error {
 	if len(stored) == 0 {
 		return nil
 	}
@@ -26,8 +26,10 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 	}
 	defer to.close()
 	take := func(at uint64, pages []byte) error {
-		defer moved(int64(len(pages)))
-		return to.put(at, pages)
+		if err := to.put(at, pages); err != nil {
+			return err
+		}
+		return moved(int64(len(pages)))
 	}
 	if p.Memory.FOAM.Physical {
 		return takeFrames(p, s, stored, moved, take)
@@ -38,7 +40,7 @@ func (r *Rebuild) fill(p *image.Process, s *tracee.Seed, stored foam.Extents, mo
 }
 
 // takeFrames binds what is in page frames, and hands to take what cannot be bound.
-func takeFrames(p *image.Process, s *tracee.Seed, stored foam.Extents, moved func(int64), take func(at uint64, pages []byte) error) error {
+func takeFrames(p *image.Process, s *tracee.Seed, stored foam.Extents, moved Moved, take func(at uint64, pages []byte) error) error {
 	f, err := foam.Open("", p.Memory.FOAM)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func checkHeld(p *image.Process, holder int) error {
 }
 
 // DumpHeld copies the pages that FindHeld found.
-func (c *Capture) DumpHeld(p *image.Process, moved func(bytes int64)) error {
+func (c *Capture) DumpHeld(p *image.Process, moved Moved) error {
 	if err := copyPages(c.open[p.PID], c.left[p.PID], c.Holders[p.PID], moved); err != nil {
 		return fmt.Errorf("the copy of its memory, pid %d: %w", c.Holders[p.PID], err)
 	}

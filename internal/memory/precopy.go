@@ -166,7 +166,7 @@ func (p *Precopy) hot(left foam.Extents) (lists [][]image.Extent) {
 }
 
 // Copy copies pages that Find has returned, and leaves the processors to the application if that is busy. What is gone or cannot be read by now is left to the freeze.
-func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
+func (p *Precopy) Copy(pages []image.Extent, moved Moved) (bytes int64, err error) {
 	if err := p.file.Grow(pages, pages); err != nil {
 		return 0, err
 	}
@@ -189,7 +189,7 @@ func (p *Precopy) Copy(pages []image.Extent) (bytes int64, err error) {
 				missed = append(missed, e)
 			}
 		}
-		return nil
+		return moved(int64(foam.Extents(b).Total()))
 	})
 	if err != nil {
 		return 0, err

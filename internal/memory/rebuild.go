@@ -86,7 +86,7 @@ func unchanged(p *image.Process, f image.MapFile) error {
 
 // AddressSpace makes the mappings of a process in its seed and fills them, but for what is left to Lazy. It is ErrDiffers if pages have hashes that they do not fit,
 // unless some are left to Lazy.
-func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(bytes int64)) error {
+func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved Moved) error {
 	if err := r.mapAll(p, s); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (r *Rebuild) AddressSpace(p *image.Process, s *tracee.Seed, moved func(byte
 //
 // There must be no huge pages until the rest is watched. Neighbouring mappings are one for the kernel before adorn gives them what tells them apart, so a
 // huge page for the contents of one would reach into the next: pages that are there, as zeros, are never missed.
-func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, atOnce foam.Extents, watched []watchedMapping, moved func(bytes int64)) error {
+func (r *Rebuild) fillPart(p *image.Process, s *tracee.Seed, atOnce foam.Extents, watched []watchedMapping, moved Moved) error {
 	if err := disableHugePages(s, true); err != nil {
 		return err
 	}

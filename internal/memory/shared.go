@@ -125,7 +125,7 @@ func (c *Capture) CheckShared() error {
 }
 
 // DumpShared copies the contents of all shared memories into their FOAM files. Holes stay holes.
-func (c *Capture) DumpShared(moved func(bytes int64)) error {
+func (c *Capture) DumpShared(moved Moved) error {
 	for _, src := range c.shared {
 		if err := c.dumpOne(src, moved); err != nil {
 			return err
@@ -134,7 +134,7 @@ func (c *Capture) DumpShared(moved func(bytes int64)) error {
 	return nil
 }
 
-func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
+func (c *Capture) dumpOne(src *sharedSource, moved Moved) error {
 	m := &c.State.Memories[src.index]
 	to, err := c.newFile(m.FOAM.Name, m.FOAM.Windows)
 	if err != nil {
@@ -161,7 +161,7 @@ func (c *Capture) dumpOne(src *sharedSource, moved func(int64)) error {
 }
 
 // copyShared copies the contents of a shared memory into its FOAM.
-func copyShared(m *image.SharedMem, from *os.File, to *foam.File, moved func(int64)) error {
+func copyShared(m *image.SharedMem, from *os.File, to *foam.File, moved Moved) error {
 	return parallel.Each(to.Runs(m.FOAM.Extents, chunk), func(e image.Extent) error {
 		mem, err := to.Map(e)
 		if err != nil {
@@ -171,8 +171,7 @@ func copyShared(m *image.SharedMem, from *os.File, to *foam.File, moved func(int
 		if err := readShared(mem, from, m, e); err != nil {
 			return fmt.Errorf("shared memory %d: %w", m.ID, err)
 		}
-		moved(int64(len(mem)))
-		return nil
+		return moved(int64(len(mem)))
 	})
 }
 

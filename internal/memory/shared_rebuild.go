@@ -16,7 +16,7 @@ import (
 var ErrSegmentTaken = errors.New("System V shared memory segment is taken")
 
 // CreateShared makes all shared memories with their contents and fills r.Shared.
-func (r *Rebuild) CreateShared(moved func(bytes int64)) error {
+func (r *Rebuild) CreateShared(moved Moved) error {
 	r.Shared = map[int]int{}
 	for i := range r.State.Memories {
 		m := &r.State.Memories[i]
@@ -166,7 +166,7 @@ func (r *Rebuild) RemoveSegments() error {
 	return nil
 }
 
-func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64)) error {
+func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved Moved) error {
 	if len(m.FOAM.Extents) == 0 {
 		return nil
 	}
@@ -191,7 +191,6 @@ func (r *Rebuild) fillShared(m *image.SharedMem, to *os.File, moved func(int64))
 		} else if _, err := to.WriteAt(mem[:min(uint64(len(mem)), m.Size-e.Start)], int64(e.Start)); err != nil {
 			return err
 		}
-		moved(int64(len(mem)))
-		return nil
+		return moved(int64(len(mem)))
 	})
 }

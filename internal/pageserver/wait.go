@@ -31,7 +31,7 @@ func Wait(ctx context.Context, pid int, progress func(step string, done, total i
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -3,7 +3,6 @@ package restore
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/kup-project/kup/internal/image"
 	"github.com/kup-project/kup/internal/kernel"
@@ -156,10 +155,4 @@ func offset(ns int64) string {
 		seconds, rest = seconds-1, rest+1e9
 	}
 	return fmt.Sprintf("%d %d", seconds, rest)
-}
-
-// counter returns a function that adds up and tells.
-func counter(tell func(int64)) func(int64) {
-	var done atomic.Int64
-	return func(n int64) { tell(done.Add(n)) }
 }

@@ -81,7 +81,7 @@ type restorer struct {
 	threads map[int][]*tracee.Seed // by process ID, the leader first
 	pages   *pageserver.Server     // nil unless on demand
 	locked  bool                   // we installed the network lock
-	moved   func(int64)
+	moved   memory.Moved
 }
 
 // run is the walk: load, plan, build, resume.
@@ -90,7 +90,7 @@ func (r *restorer) run(ctx context.Context) error {
 		name string
 		do   func() error
 	}{
-		{"load", r.load},
+		{"load", func() error { return r.load(ctx) }},
 		{"plan", r.planAll},
 		{"network lock", r.lockNetwork},
 		{"shared memory", func() error { return r.memory.CreateShared(r.moved) }},
@@ -104,8 +104,8 @@ func (r *restorer) run(ctx context.Context) error {
 		{"resume", r.resume},
 	}
 	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		r.options.Progress(step.name, 0, 0)
 		if err := r.report.Steps.Do(step.name, step.do); err != nil {
@@ -116,7 +116,7 @@ func (r *restorer) run(ctx context.Context) error {
 }
 
 // load reads and verifies the image, but for the private memory of processes, which is read only once: when it is copied.
-func (r *restorer) load() error {
+func (r *restorer) load(ctx context.Context) error {
 	var checks []image.Option
 	if r.options.OnDemand {
 		if err := r.startPages(); err != nil {
@@ -138,7 +138,7 @@ func (r *restorer) load() error {
 	r.image, r.state = img, img.State
 	r.memory = memory.Rebuild{State: r.state, Image: img, Lazy: r.memory.Lazy}
 	r.objects = object.Rebuild{State: r.state, Dir: img.Dir}
-	r.countBytes()
+	r.countBytes(ctx)
 	return nil
 }
 
@@ -244,7 +244,7 @@ func (r *restorer) undo() {
 	r.memory.Undo()
 }
 
-func (r *restorer) countBytes() {
+func (r *restorer) countBytes(ctx context.Context) {
 	total := int64(0)
 	for _, p := range r.state.Processes {
 		total += p.Memory.FOAM.Stored()
@@ -253,7 +253,7 @@ func (r *restorer) countBytes() {
 		total += m.FOAM.Stored()
 	}
 	r.report.Bytes = total
-	r.moved = counter(func(done int64) { r.options.Progress("contents", done, total) })
+	r.moved = memory.CountMoved(ctx, func(done int64) { r.options.Progress("contents", done, total) })
 }
 
 // live calls do for every process that is not a zombie.

@@ -97,8 +97,11 @@ func stuck(ctx context.Context, t *Task) error {
 			return fmt.Errorf("%v waits for a child it made by vfork(2) to start its program: %w", t, errRetry)
 		}
 	}
-	if ctx.Err() == nil {
+	switch ctx.Err() {
+	case nil:
 		return nil
+	case context.Canceled:
+		return context.Cause(ctx)
 	}
 	if st, err := procfs.ReadStat(t.TID); err == nil && st.State == 'R' {
 		return fmt.Errorf("%v: thread %d does not stop: it has not got a processor in time, because others are busy on all of them (%w); try again when the load is lower, "+

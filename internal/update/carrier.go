@@ -68,7 +68,7 @@ func (u *update) bestCarrier(ctx context.Context) error {
 		err := u.tryCarrier(ctx, c)
 		if err == nil || ctx.Err() != nil {
 			u.why = strings.Join(append([]string{u.why}, refused...), "; ")
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		refused = append(refused, fmt.Sprintf("not %s: %v", c, err))
 	}
