@@ -11,6 +11,7 @@ import (
 
 const (
 	exitFailed  = 1
+	exitStopped = 6
 	exitUsage   = 2
 	exitRefused = 3
 )
@@ -59,6 +60,9 @@ func TestFailingUpdatesLeaveApplicationsAlone(t *testing.T) {
 		},
 		// On "frozen" the loaded kernel is taken away, so that the jump fails.
 		{"the jump", "", whenItSays("frozen", "next unload", good), exitFailed, "no kernel is loaded", ""},
+		{"kup is told to stop when the kernel is loaded", "", whenItSays("loaded", "kill $pid", good), exitStopped, "told to stop", ""},
+		{"kup is told to stop when it freezes", "", whenItSays("freeze", "kill $pid", good), exitStopped, "told to stop", ""},
+		{"kup is told to stop with memory in place", "", whenItSays("frozen", "kill $pid", good+inPlace), exitStopped, "told to stop", good + inPlace + " --dry-run" + asBefore},
 		{"kup is killed when the kernel is loaded", "", whenItSays("loaded", "kill -9 $pid", good), killed, "", ""},
 		{"kup is killed when it freezes", "", whenItSays("freeze", "kill -9 $pid", good), killed, "", ""},
 		{"kup is killed when all are frozen", "", whenItSays("frozen", "kill -9 $pid", good), killed, "", ""},
