@@ -92,7 +92,7 @@ func TestLifeOfAnApplication(t *testing.T) {
 		}
 	}
 	check(Running)
-	if p.PID <= ReservedPIDs {
+	if p.PID <= kernel.ReservedIDs {
 		t.Errorf("pid %d is one of the reserved", p.PID)
 	}
 	if name, found, err := s.ByPID(p.PID); name != "x" || !found || err != nil {

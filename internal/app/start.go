@@ -3,26 +3,17 @@ package app
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/procfs"
 )
 
-// ReservedPIDs is the number of low process IDs that applications do not get: a system that has just booted uses them for itself
-// (up to 170 were seen), and a restore after a change of the kernel needs the application's own ones to be free.
-const ReservedPIDs = 1000
-
-const (
-	lastPIDFile = "/proc/sys/kernel/ns_last_pid"
-	bootIDFile  = "/proc/sys/kernel/random/boot_id"
-)
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 // Spec says what to start.
 type Spec struct {
@@ -102,7 +93,7 @@ func (s *Store) launch(r *Record) (*Process, error) {
 	if err := kernel.CloseOnExecFrom(3); err != nil {
 		return nil, err
 	}
-	if err := reservePIDs(); err != nil {
+	if err := kernel.ReserveIDs(0); err != nil {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
@@ -150,28 +141,6 @@ func (r *Record) identify() error {
 func bootID() (string, error) {
 	id, err := os.ReadFile(bootIDFile)
 	return strings.TrimSpace(string(id)), err
-}
-
-// reservePIDs lets process IDs continue above the reserved ones.
-func reservePIDs() error {
-	text, err := os.ReadFile(lastPIDFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a kernel without CONFIG_CHECKPOINT_RESTORE
-	}
-	if err != nil {
-		return err
-	}
-	last, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return fmt.Errorf("%s: %w", lastPIDFile, err)
-	}
-	if last >= ReservedPIDs {
-		return nil
-	}
-	if err := os.WriteFile(lastPIDFile, []byte(strconv.Itoa(ReservedPIDs)), 0); err != nil {
-		return fmt.Errorf("reserving low process IDs: %w", err)
-	}
-	return nil
 }
 
 // nameIsFree accepts the name of an application that has ended: the new one takes its place.

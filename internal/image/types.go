@@ -15,6 +15,18 @@ type State struct {
 	NetLock string `json:"net_lock,omitempty"`
 }
 
+// HighestID is the highest ID that the image's processes, threads, process groups and sessions have.
+func (s *State) HighestID() (highest int) {
+	for i := range s.Processes {
+		p := &s.Processes[i]
+		highest = max(highest, p.PID, p.PGID, p.SID)
+		for j := range p.Threads {
+			highest = max(highest, p.Threads[j].TID)
+		}
+	}
+	return highest
+}
+
 // Host is the machine and kernel state that the processes could see and that matters to a restore.
 type Host struct {
 	Boot      string `json:"boot"`      // /proc/sys/kernel/random/boot_id

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -183,8 +184,24 @@ func find(match func(*Filling) bool) (*Filling, error) {
 	return nil, nil
 }
 
-// ForgetGone removes what failed servers have left of images that are gone.
-func ForgetGone() error { return forget(nil) }
+// ForgetGone removes what failed servers have left of images that are gone, and gives their undertakers time to come to their end.
+func ForgetGone() error {
+	const pause, patience = 10 * time.Millisecond, 10 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		if err := forget(nil); err != nil {
+			return err
+		}
+		burying, err := find(func(f *Filling) bool { return f.imageGone() && f.Failed == "" && !f.Server.alive() })
+		if err != nil || burying == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func (f *Filling) imageGone() bool {
+	_, err := os.Stat(f.Image)
+	return errors.Is(err, fs.ErrNotExist)
+}
 
 // forget removes what failed servers have left of processes that are restored anew, and of images that are gone.
 func forget(processes []Process) error {
@@ -196,8 +213,7 @@ func forget(processes []Process) error {
 		same := slices.ContainsFunc(f.Processes, func(old Process) bool {
 			return slices.ContainsFunc(processes, func(p Process) bool { return p.PID == old.PID })
 		})
-		_, gone := os.Stat(f.Image)
-		if (same || f.Failed != "" && errors.Is(gone, fs.ErrNotExist)) && !f.Server.alive() {
+		if (same || f.Failed != "" && f.imageGone()) && !f.Server.alive() {
 			if err := os.Remove(f.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

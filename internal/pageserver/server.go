@@ -83,11 +83,11 @@ func (s *server) prepare(c *config) (err error) {
 	if err := forget(s.filling.Processes); err != nil {
 		return err
 	}
-	if err := s.filling.save(); err != nil {
+	// The guard comes first: whatever is in the file, there is an undertaker for.
+	if s.guard, err = kernel.NewGuard([]string{"/proc/self/exe", Verb, UndertakerFlag, s.filling.path()}, pidfds); err != nil {
 		return err
 	}
-	s.guard, err = kernel.NewGuard([]string{"/proc/self/exe", Verb, UndertakerFlag, s.filling.path()}, pidfds)
-	return err
+	return s.filling.save()
 }
 
 // meet notes the processes of the application, and returns descriptors of them for the guard.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/memory"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/object"
@@ -157,6 +158,10 @@ func (r *restorer) fallBack(img *image.Image) error {
 
 // planAll finds out whether the restore can succeed, before anything is made.
 func (r *restorer) planAll() (err error) {
+	// What it starts later must not get IDs that a system which has just booted uses itself: another restore may find them taken.
+	if err := kernel.ReserveIDs(r.state.HighestID()); err != nil {
+		return err
+	}
 	if r.plan, err = newPlan(r.state); err != nil {
 		return err
 	}

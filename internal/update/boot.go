@@ -10,6 +10,7 @@ import (
 	"github.com/kup-project/kup/internal/app"
 	"github.com/kup-project/kup/internal/frames"
 	"github.com/kup-project/kup/internal/image"
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/netlock"
 	"github.com/kup-project/kup/internal/restore"
 )
@@ -114,7 +115,7 @@ func (b *boot) pending() (bool, error) {
 
 // restoreAll restores all applications that are not back yet.
 func (b *boot) restoreAll(ctx context.Context) error {
-	failed := []error{b.bindOnce(), b.copiesInstead(), b.prepareDrain(), b.silence(), b.hold()}
+	failed := []error{b.bindOnce(), b.copiesInstead(), b.prepareDrain(), b.silence(), b.reserveIDs(), b.hold()}
 	b.note("silent")
 	failed = append(failed, b.networkUp(ctx))
 	b.note("network up")
@@ -134,6 +135,16 @@ func (b *boot) restoreAll(ctx context.Context) error {
 	failed = append(failed, b.journal.record(Restoring), b.freeSpare(), b.awaitMemory(ctx))
 	b.done.Applications = b.journal.Applications
 	return errors.Join(append(failed, b.settle())...)
+}
+
+// reserveIDs keeps applications that run already, and what they start, from taking IDs: those of applications that are still to come, and low ones, which the next kernel's
+// system takes before they come back there.
+func (b *boot) reserveIDs() error {
+	highest := 0
+	for _, img := range b.images {
+		highest = max(highest, img.State.HighestID())
+	}
+	return kernel.ReserveIDs(highest)
 }
 
 // notRestored notes that an application could not be restored, and why.

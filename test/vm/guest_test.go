@@ -2,10 +2,12 @@ package vm
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/vm/trial"
 	"github.com/kup-project/kup/internal/vm/vmtest"
 )
@@ -56,6 +58,10 @@ func update(t *testing.T, g *trial.Guest, line string, options ...string) *trial
 	}
 	if want := vmtest.Kernel(t, line).Release; timeline.Release != want {
 		t.Fatalf("the guest runs %s instead of %s", timeline.Release, want)
+	}
+	// What applications start from now on must not take IDs that the next kernel's system takes first.
+	if last, err := strconv.Atoi(strings.TrimSpace(must(t, g, "cat", "/proc/sys/kernel/ns_last_pid"))); err != nil || last <= kernel.ReservedIDs {
+		t.Errorf("the kernel gives the ID after %d, %v, expected one above %d", last, err, kernel.ReservedIDs)
 	}
 	return timeline
 }
