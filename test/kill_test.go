@@ -3,7 +3,6 @@ package test
 import (
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,9 +60,8 @@ func TestConnectionsSurviveKillOfKup(t *testing.T) {
 func surviveKills(t *testing.T, p *program, kills int, flags ...string) {
 	t.Helper()
 	longest := checkpointTime(t, p, flags...)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("a checkpoint takes %v; kills at random instants within, seed %d", longest, seed)
+	instant := randomInstants(t)
+	t.Logf("a checkpoint takes %v; kills at random instants within", longest)
 	killed := 0
 	for n := 0; killed < kills; n++ {
 		if n%50 == 0 {
@@ -74,7 +72,7 @@ func surviveKills(t *testing.T, p *program, kills int, flags ...string) {
 		}
 		before := observe(t, tree(p.pid))
 		rounds := p.progress(t)
-		delay := time.Duration(random.Int64N(int64(longest)))
+		delay := instant(longest)
 		image := p.image(t)
 		// The window follows the time that a checkpoint takes now, so that kills hit all of it.
 		if killKup(t, p, image, delay, flags...) {
@@ -188,13 +186,12 @@ func TestTrackingEndsWithKup(t *testing.T) {
 	p.waitReady(t)
 	flags := []string{"--precopy", "--paranoid"}
 	whole := checkpointTime(t, p, flags...)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("a checkpoint takes %v; kills at random instants within, seed %d", whole, seed)
+	instant := randomInstants(t)
+	t.Logf("a checkpoint takes %v; kills at random instants within", whole)
 	tries, killed := times(30, 300), 0
 	for n := range tries {
 		image := p.image(t)
-		delay := time.Duration(random.Int64N(int64(whole)))
+		delay := instant(whole)
 		if killKup(t, p, image, delay, flags...) {
 			killed++
 		}

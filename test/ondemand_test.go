@@ -3,7 +3,6 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,15 +121,14 @@ func TestRestoreOnDemandIsAllOrNothing(t *testing.T) {
 	whole := time.Since(begin)
 	p.filled(t)
 	p.endAll(t)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("a restore takes %v; kills within, seed %d", whole, seed)
+	instant := randomInstants(t)
+	t.Logf("a restore takes %v; kills within", whole)
 	for n := range times(20, 100) {
 		cmd := exec.Command(buildKup(t), "restore", "--dir", image, "--on-demand")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		delay := time.Duration(random.Int64N(int64(whole)))
+		delay := instant(whole)
 		time.Sleep(delay)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -164,13 +162,12 @@ func TestApplicationEndsWithItsPageServer(t *testing.T) {
 	p.filled(t)
 	whole := time.Since(begin)
 	p.endAll(t)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("restored and filled in %v; kills within, seed %d", whole, seed)
+	instant := randomInstants(t)
+	t.Logf("restored and filled in %v; kills within", whole)
 	kills, ended := times(20, 100), 0
 	for n := range kills {
 		server := p.restoreOnDemand(t, image).Server
-		delay := time.Duration(random.Int64N(int64(whole)))
+		delay := instant(whole)
 		time.Sleep(delay)
 		_ = kernel.Kill(server, kernel.SIGKILL)
 		p.decided(t)

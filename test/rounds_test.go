@@ -2,11 +2,13 @@ package test
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // times is how often something random is tried: more often if KUP_LONG_TESTS is set, as by `make test-long`.
@@ -15,6 +17,15 @@ func times(usually, long int) int {
 		return long
 	}
 	return usually
+}
+
+// randomInstants returns a function that gives one within a time, and logs its seed.
+func randomInstants(t *testing.T) func(within time.Duration) time.Duration {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("random instants, seed %d", seed)
+	return func(within time.Duration) time.Duration { return time.Duration(random.Int64N(int64(within))) }
 }
 
 // rounds is how often each program of the tests below goes through a checkpoint with pre-copy and a restore on demand.

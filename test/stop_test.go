@@ -1,7 +1,6 @@
 package test
 
 import (
-	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -67,16 +66,15 @@ func TestStoppedCheckpointsAndRestores(t *testing.T) {
 // stopAtRandom calls try, which returns the exit code of kup, until enough of it was stopped while it worked.
 func stopAtRandom(t *testing.T, whole time.Duration, try func(sig kernel.Signal, delay time.Duration) (code int)) {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("signals at random instants within %v, seed %d", whole, seed)
+	instant := randomInstants(t)
+	t.Logf("signals at random instants within %v", whole)
 	wanted, stopped := times(10, 100), 0
 	for n := 0; stopped < wanted; n++ {
 		if n == 10*wanted {
 			t.Fatalf("only %d of %d were stopped at work", stopped, n)
 		}
 		sig := kernel.TerminatingSignals[n%len(kernel.TerminatingSignals)].(kernel.Signal)
-		if try(sig, time.Duration(random.Int64N(int64(whole)))) == exitStopped {
+		if try(sig, instant(whole)) == exitStopped {
 			stopped++
 		}
 	}
