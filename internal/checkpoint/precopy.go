@@ -95,8 +95,8 @@ func (s *Session) rounds(ctx context.Context, o PrecopyOptions) error {
 	began := time.Now()
 	last := began
 	for n := 1; ; n++ {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
 		begin := time.Now()
 		round, err := s.round(ctx, fmt.Sprintf("pre-copy, round %d", n))

@@ -305,8 +305,8 @@ func (s *Session) Thaw() error {
 // removes. After an error nobody was ended and the image is gone.
 func (s *Session) Kill(ctx context.Context) error {
 	return s.timed("end", func() error {
-		if ctx.Err() != nil {
-			return errors.Join(context.Cause(ctx), image.Remove(s.writer.Dir()))
+		if err := context.Cause(ctx); err != nil {
+			return errors.Join(err, image.Remove(s.writer.Dir()))
 		}
 		ending, err := s.silence()
 		if err != nil {

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/kup-project/kup/internal/foam"
@@ -34,10 +35,7 @@ func bindFrames(p *image.Process, s *tracee.Seed, from *foam.File, stored foam.E
 		}
 	}
 	pages, err := binder.Bind(pidfd, bindings)
-	if told := moved(int64(pages) * kernel.PageSize); err == nil {
-		err = told
-	}
-	if err != nil {
+	if err := cmp.Or(err, moved(int64(pages)*kernel.PageSize)); err != nil {
 		return nil, fmt.Errorf("pid %d: %w", p.PID, err)
 	}
 	return stored.Minus(foam.Merged(bound...)), nil

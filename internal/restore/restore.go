@@ -105,8 +105,8 @@ func (r *restorer) run(ctx context.Context) error {
 		{"resume", r.resume},
 	}
 	for _, step := range steps {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
 		r.options.Progress(step.name, 0, 0)
 		if err := r.report.Steps.Do(step.name, step.do); err != nil {

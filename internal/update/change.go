@@ -33,8 +33,8 @@ func (u *update) changeOnce(ctx context.Context) error {
 	if err := u.captureSettled(ctx); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return err
 	}
 	if err := u.disks.freeze(); err != nil {
 		return errors.Join(err, u.disks.thaw())
@@ -101,8 +101,8 @@ func (u *update) captureAll(ctx context.Context) error {
 	}
 	u.note("frozen")
 	for i, c := range u.carried {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
 		if err := c.session.Capture(ctx); err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
