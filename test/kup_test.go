@@ -25,7 +25,6 @@ const (
 	exitStopped    = 6               // by a signal
 	kupTimeout     = 3 * time.Minute // only what hangs reaches it, whatever else the machine has to do
 	checkpointsRow = 3
-	retries        = 5
 )
 
 type result struct {
@@ -97,8 +96,7 @@ func (p *program) image(t *testing.T) string {
 	return filepath.Join(parent, "image")
 }
 
-// checkpoint ends the tree once its image is complete. With leave it runs on. A program that just then had something open
-// that comes and goes, e.g. a file of /proc, is refused with the words "try again", and tried again. More flags of kup may follow.
+// checkpoint ends the tree once its image is complete. With leave it runs on. More flags of kup may follow.
 func (p *program) checkpoint(t *testing.T, leave bool, flags ...string) (image string, r result) {
 	t.Helper()
 	image = p.image(t)
@@ -106,14 +104,8 @@ func (p *program) checkpoint(t *testing.T, leave bool, flags ...string) (image s
 	if leave {
 		args = append(args, "--leave-running")
 	}
-	for range retries {
-		p.processes = tree(p.pid)
-		r = kup(t, args...)
-		if r.code != exitRefused || !strings.Contains(r.output, "try again") {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	p.processes = tree(p.pid)
+	r = kup(t, args...)
 	if r.code == exitDone && !leave {
 		// Children born just before the freeze are in nobody's list.
 		gone(t, append(p.processes, tree(p.pid)...))

@@ -36,6 +36,7 @@ var refusals = []refusal{
 	{name: "pidfd", source: "refuse/descriptor", flags: []string{"-DKIND_pidfd"}, names: `fd $fd\b`},
 	{name: "message queue", source: "refuse/descriptor", flags: []string{"-DKIND_mqueue"}, names: `fd $fd\b`},
 	{name: "device", source: "refuse/descriptor", flags: []string{"-DKIND_device"}, names: `fd $fd\b.*cpu_dma_latency`},
+	{name: "file of a process", source: "refuse/descriptor", flags: []string{"-DKIND_process"}, names: `fd $fd\b.*/proc/\d+/mountinfo`},
 	{name: "device mapping", source: "refuse/mapping", names: `$address`},
 	{name: "pipe to the outside", source: "refuse/outside", flags: []string{"-DKIND_pipe"}, target: "target", names: `fd $fd\b.*pipe`},
 	{name: "unix socket to the outside", source: "refuse/outside", flags: []string{"-DKIND_unix"}, target: "target", names: `fd $fd\b.*socket`},

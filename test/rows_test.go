@@ -72,6 +72,7 @@ var objectRows = []row{
 	{name: "deletedmapped", source: "object/deleted", flags: []string{"-DMAPPED"}, either: true},
 	{name: "directory", source: "object/directory"},
 	{name: "devices", source: "object/devices"},
+	{name: "procfiles", source: "object/procfiles", restless: true},
 	{name: "pipes", source: "object/pipes"},
 	{name: "fifos", source: "object/fifos"},
 	{name: "eventfds", source: "object/eventfds"},

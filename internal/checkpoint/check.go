@@ -16,22 +16,22 @@ import (
 	"github.com/kup-project/kup/internal/tracee"
 )
 
-// checkSettled repeats the check until it succeeds, or fails in the same way several times in succession: a running application forks, and opens and closes
-// things while it is looked at, so that what is said of it may be true of no instant. What cannot be checkpointed is still there a moment later.
+// checkSettled repeats the check until it succeeds, or fails in the same way for a while: a running application forks, and opens and closes
+// things while it is looked at, so that what is said of it may be true of no instant, or of many short ones. What cannot be checkpointed is still there
+// whenever it is looked at.
 func (s *Session) checkSettled() error {
-	const agreeing, pause, patience = 4, 10 * time.Millisecond, 5 * time.Second
+	const lasting, pause, patience = 300 * time.Millisecond, 10 * time.Millisecond, 5 * time.Second
 	began := time.Now()
-	last, same := "", 0
+	last, since := "", began
 	for {
 		err := s.check()
 		if err == nil {
 			return nil
 		}
 		if err.Error() != last {
-			last, same = err.Error(), 0
+			last, since = err.Error(), time.Now()
 		}
-		same++
-		if same == agreeing || time.Since(began) > patience {
+		if time.Since(since) > lasting || time.Since(began) > patience {
 			return err
 		}
 		time.Sleep(pause)

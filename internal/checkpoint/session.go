@@ -143,8 +143,8 @@ func (s *Session) Freeze(ctx context.Context) error {
 	return s.timed("freeze", func() error { return s.freezeSettled(ctx) })
 }
 
-// freezeSettled freezes the application once more as long as it is caught with connections between two states. A busy server always has
-// some, but hardly ever for as long as this takes.
+// freezeSettled freezes the application once more as long as it is caught with something that it has for a moment only, see object.Settled. A busy server
+// always has some, but hardly ever for as long as this takes.
 func (s *Session) freezeSettled(ctx context.Context) (err error) {
 	const tries = 20
 	for try := 1; ; try++ {

@@ -3,14 +3,16 @@ package object
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/kup-project/kup/internal/kernel"
 	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
+	"github.com/kup-project/kup/internal/refuse"
 )
 
-// Settled looks for connections of frozen processes that are between two states: being established, or waiting to be accepted. If there
-// are any, its error is refuse.Passing, and the processes had better be frozen at another instant.
+// Settled looks for what frozen processes have for a moment only: connections between two states, being established or waiting to be accepted, and open
+// files of /proc that are about a process. If there is any, its error is refuse.Passing, and the processes had better be frozen at another instant.
 func Settled(pids []int) error {
 	var unsettled []error
 	for _, pid := range pids {
@@ -38,8 +40,11 @@ func settled(pid, pidfd, fd int) error {
 	}
 	defer kernel.Close(file)
 	protocol, err := kernel.SocketInt(file, kernel.SolSocket, kernel.SoProtocol)
-	if err != nil || protocol != kernel.IPProtoTCP && protocol != protocolMPTCP {
-		return nil // it is no socket, or another kind
+	if err != nil { // it is no socket
+		return settledFile(pid, fd, file)
+	}
+	if protocol != kernel.IPProtoTCP && protocol != protocolMPTCP {
+		return nil // it is another kind of socket
 	}
 	info, err := readTCPInfo(file)
 	if err != nil {
@@ -53,4 +58,16 @@ func settled(pid, pidfd, fd int) error {
 		return pendingConnections(name, info.unacked)
 	}
 	return nil
+}
+
+// settledFile looks at what is no socket.
+func settledFile(pid, fd, file int) error {
+	if magic, err := kernel.FileSystemOf(file); err != nil || magic != kernel.ProcMagic {
+		return nil // what does not know its file system is refused, if need be, by its handler
+	}
+	link, err := kernel.ReadLink(procfs.Path(pid, "fd/"+strconv.Itoa(fd)))
+	if err == nil && ofProcess(link) {
+		err = refuse.Passingf(processFile, fmt.Sprintf("pid %d: fd %d", pid, fd), link)
+	}
+	return err
 }

@@ -9,6 +9,20 @@ import (
 	"github.com/kup-project/kup/internal/refuse"
 )
 
+func TestSettledFindsFilesOfProcesses(t *testing.T) {
+	own := []int{os.Getpid()}
+	if err := Settled(own); err != nil {
+		t.Error(err)
+	}
+	for path, wanted := range map[string]bool{"/proc/self/maps": true, "/proc/self/task": true, "/proc/1/stat": true, "/proc/stat": false, "/proc": false, "/dev/null": false} {
+		open := sure(os.Open(path))
+		if err := Settled(own); refuse.Passing(err) != wanted || !wanted && err != nil {
+			t.Errorf("%s: got %v", path, err)
+		}
+		open.Close()
+	}
+}
+
 func TestSettledFindsConnectionsThatWait(t *testing.T) {
 	if !inNamespace(t) {
 		return
