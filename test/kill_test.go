@@ -57,6 +57,33 @@ func TestConnectionsSurviveKillOfKup(t *testing.T) {
 	surviveKills(t, p, times(30, 600))
 }
 
+// TestServersHearAfterKillOfKup kills kup while it keeps connections from a server that clients ask for them all the time.
+func TestServersHearAfterKillOfKup(t *testing.T) {
+	for name, flags := range map[string][]string{"TCP": nil, "MPTCP": {"-DMULTIPATH"}} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, buildC(t, "net/shortlived", flags...))
+			stop := knock(t, p)
+			longest := checkpointTime(t, p)
+			instant := randomInstants(t)
+			address := fmt.Sprintf("127.0.0.1:%d", p.value(t, "port"))
+			killed := 0
+			for n := range times(20, 300) {
+				image, delay := p.image(t), instant(longest)
+				if killKup(t, p, image, delay) {
+					killed++
+				}
+				if err := askOnce(address, uint64(n)); err != nil {
+					t.Fatalf("after kill %d, after %v: %v", n, delay, err)
+				}
+				removeAll(t, filepath.Dir(image))
+			}
+			t.Logf("%d kills came before kup was done", killed)
+			stop()
+			p.finish(t)
+		})
+	}
+}
+
 func surviveKills(t *testing.T, p *program, kills int, flags ...string) {
 	t.Helper()
 	longest := checkpointTime(t, p, flags...)

@@ -52,6 +52,59 @@ func talkTCP(t *testing.T, p *program) func() {
 	}
 }
 
+// knock is the peer of programs/net/shortlived.c: several clients that connect all the time.
+func knock(t *testing.T, p *program) func() {
+	address := fmt.Sprintf("127.0.0.1:%d", p.value(t, "port"))
+	p.waitReady(t)
+	var over atomic.Bool
+	served, failed := make(chan int), make(chan error, 4)
+	for client := range cap(failed) {
+		go func() {
+			n := 0
+			for ; !over.Load(); n++ {
+				if err := askOnce(address, uint64(client)<<32|uint64(n)); err != nil {
+					failed <- fmt.Errorf("connection %d of client %d: %w", n, client, err)
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			served <- n
+		}()
+	}
+	return func() {
+		over.Store(true)
+		for range cap(failed) {
+			if n := <-served; n == 0 {
+				t.Errorf("a client was never served")
+			}
+		}
+		close(failed)
+		for err := range failed {
+			t.Error(err)
+		}
+	}
+}
+
+// askOnce makes a connection for one word, which must come back.
+func askOnce(address string, word uint64) error {
+	conn, err := net.DialTimeout("tcp", address, time.Minute)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(binary.LittleEndian.AppendUint64(nil, word)); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(conn)
+	if err == nil && (len(got) != 8 || binary.LittleEndian.Uint64(got) != word) {
+		err = fmt.Errorf("%x came back of %x", got, word)
+	}
+	return err
+}
+
 // flow is the harness's end of a connection with numbered words in both directions.
 type flow struct {
 	conn *net.TCPConn

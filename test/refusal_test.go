@@ -40,6 +40,7 @@ var refusals = []refusal{
 	{name: "device mapping", source: "refuse/mapping", names: `$address`},
 	{name: "pipe to the outside", source: "refuse/outside", flags: []string{"-DKIND_pipe"}, target: "target", names: `fd $fd\b.*pipe`},
 	{name: "unix socket to the outside", source: "refuse/outside", flags: []string{"-DKIND_unix"}, target: "target", names: `fd $fd\b.*socket`},
+	{name: "deleted working directory", source: "refuse/folder", names: `cwd.*/folder \(deleted\)`},
 	{name: "seccomp", source: "refuse/seccomp", names: `seccomp`},
 	{name: "uts namespace", source: "refuse/namespace", flags: []string{"-DNAMESPACE=CLONE_NEWUTS"}, names: `uts`},
 	{name: "mount namespace", source: "refuse/namespace", flags: []string{"-DNAMESPACE=CLONE_NEWNS"}, names: `mnt|mount`},

@@ -94,6 +94,8 @@ var netRows = []row{
 	{name: "tcpoptions", source: "net/tcpoptions"},
 	{name: "tcpclosing", source: "net/tcpclosing"},
 	{name: "tcppeer", source: "net/tcppeer", peer: talkTCP},
+	{name: "tcpshortlived", source: "net/shortlived", peer: knock, restless: true},
+	{name: "mptcpshortlived", source: "net/shortlived", flags: []string{"-DMULTIPATH"}, peer: knock, restless: true},
 	{name: "udp", source: "net/udp"},
 	{name: "udpqueued", source: "net/udpqueued", either: true},
 }

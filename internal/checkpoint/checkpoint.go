@@ -3,7 +3,9 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/kup-project/kup/internal/refuse"
 	"github.com/kup-project/kup/internal/tracee"
 )
 
@@ -12,16 +14,25 @@ import (
 func Run(ctx context.Context, o Options) (*Report, error) {
 	tracer := tracee.New()
 	defer tracer.Close()
-	s, err := Prepare(tracer, o)
-	if err != nil {
-		return nil, err
+	const tries = 5
+	began := time.Now()
+	for try := 1; ; try++ {
+		s, err := Prepare(tracer, o)
+		if err != nil {
+			return nil, err
+		}
+		s.began = began
+		if err = s.take(ctx); err == nil {
+			defer s.Close()
+			// The image is complete: whatever fails from here on does not take it away.
+			return s.Report(), s.Seal()
+		}
+		aborted := s.Abort()
+		if aborted != nil || !refuse.Passing(err) || try == tries || ctx.Err() != nil {
+			return nil, errors.Join(err, aborted)
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
 	}
-	defer s.Close()
-	if err := s.take(ctx); err != nil {
-		return nil, errors.Join(err, s.Abort())
-	}
-	// The image is complete: whatever fails from here on does not take it away.
-	return s.Report(), s.Seal()
 }
 
 // take copies ahead if asked to, freezes and captures the application, and completes the image. An application that goes on does so before the image is made

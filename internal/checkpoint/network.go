@@ -12,11 +12,18 @@ import (
 func (s *Session) requestsLock() string { return fmt.Sprintf("%d-requests", s.options.Root) }
 
 // lockRequests keeps the kernel from making connections for a frozen application on sockets that cannot be made deaf: they would wait to be
-// accepted, and be lost.
+// accepted, and be lost. Like object.Hush it stays when the application is thawed to be frozen once more.
 func (s *Session) lockRequests() error {
-	endpoints := netlock.Requested(s.state)
-	if len(endpoints) == 0 {
+	if s.requests != nil {
 		return nil
+	}
+	addresses, err := s.objects.Undeafened()
+	if err != nil || len(addresses) == 0 {
+		return err
+	}
+	var endpoints []netlock.Endpoint
+	for _, a := range addresses {
+		endpoints = append(endpoints, netlock.Endpoint{Protocol: kernel.IPProtoTCP, Local: a})
 	}
 	lock, err := netlock.LockRequests(s.requestsLock(), endpoints)
 	if errors.Is(err, netlock.ErrUnavailable) {
@@ -78,9 +85,11 @@ func (s *Session) pointOfNoReturn() (*kernel.Will, error) {
 	return kernel.KillOnDeath(pids)
 }
 
-func (s *Session) releaseSockets() error {
+// releaseObjects gives up whatever is held of objects. The application is thawed or gone.
+func (s *Session) releaseObjects() error {
 	if s.objects == nil {
 		return nil
 	}
-	return errors.Join(s.objects.ReleaseSockets(), s.unlockRequests())
+	s.objects.Release()
+	return errors.Join(s.hush.End(), s.objects.ReleaseSockets(), s.unlockRequests())
 }

@@ -67,6 +67,7 @@ type Session struct {
 	memory     memory.Capture
 	holders    map[int]*tracee.Holder // of memory that is copied after the freeze, by process ID
 	objects    *object.Capture
+	hush       object.Hush        // until objects are captured
 	requests   *netlock.Tentative // keeps requests from MPTCP sockets while the application is frozen; may be nil
 }
 
@@ -143,22 +144,15 @@ func (s *Session) Freeze(ctx context.Context) error {
 	return s.timed("freeze", func() error { return s.freezeSettled(ctx) })
 }
 
-// freezeSettled freezes the application once more as long as it is caught with something that it has for a moment only, see object.Settled. A busy server
-// always has some, but hardly ever for as long as this takes.
+// freezeSettled freezes the application once more as long as it is caught with something that is refused: the check has found nothing that lasts. A busy server
+// always has something that it will not have a moment later, such as connections that wait to be accepted.
 func (s *Session) freezeSettled(ctx context.Context) (err error) {
-	const tries = 20
+	const tries, most = 40, 60 * time.Millisecond // together longer than the second after which a request for a connection is repeated
 	for try := 1; ; try++ {
 		if s.frozen, err = s.tracer.Freeze(ctx, []int{s.options.Root}); err != nil {
 			return err
 		}
-		var live []int
-		for _, p := range s.frozen.Processes {
-			if !p.Zombie {
-				live = append(live, p.PID)
-			}
-		}
-		err = object.Settled(live)
-		if err == nil || !refuse.Passing(err) || try == tries {
+		if err = s.takeObjects(); !errors.Is(err, refuse.ErrRefused) || try == tries {
 			return err
 		}
 		thawed := s.frozen.Thaw()
@@ -166,8 +160,30 @@ func (s *Session) freezeSettled(ctx context.Context) (err error) {
 		if err := errors.Join(thawed, context.Cause(ctx)); err != nil {
 			return err
 		}
-		time.Sleep(time.Duration(try) * time.Millisecond)
+		time.Sleep(min(3*time.Duration(try)*time.Millisecond, most))
 	}
+}
+
+// takeObjects takes part in what the frozen application holds. What can be seen of it is refused only when no requests for connections come in any more.
+func (s *Session) takeObjects() error {
+	var live []int
+	for _, p := range s.frozen.Processes {
+		if !p.Zombie {
+			live = append(live, p.PID)
+		}
+	}
+	s.objects = &object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD, Hush: &s.hush,
+		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }}
+	for _, do := range []func() error{func() error { return s.objects.Take(live) }, s.lockRequests, s.objects.CheckFrozen} {
+		if err := do(); err != nil {
+			if s.objects.AsksItself() {
+				err = errors.Join(err, s.hush.End(), s.unlockRequests())
+			}
+			s.objects.Release()
+			return err
+		}
+	}
+	return nil
 }
 
 // Capture takes the state and the memory of the frozen application. With Options.Fork, DumpHeld takes most of the memory later.
@@ -180,7 +196,7 @@ func (s *Session) Capture(ctx context.Context) error {
 		{"processes", s.captureProcesses, true},
 		{"mappings", s.captureMappings, true},
 		{"fork", s.fork, s.options.Fork},
-		{"objects", s.captureObjects, true},
+		{"objects", s.objects.Capture, true},
 		{"pages", func() error { return s.dump(ctx) }, true},
 		{"network", s.captureNetwork, true},
 		{"compare", s.compare, s.options.Paranoid},
@@ -228,15 +244,6 @@ func (s *Session) captureMappings() error {
 		return err
 	}
 	return s.memory.CheckShared()
-}
-
-func (s *Session) captureObjects() error {
-	s.objects = &object.Capture{State: s.state, Dir: s.writer.Dir(), SharedMemory: s.memory.SharedByFD,
-		Cleanup: func(pid int) *tracee.Batch { return s.injections[pid].Cleanup() }}
-	if err := object.CaptureAll(s.objects); err != nil {
-		return err
-	}
-	return s.lockRequests()
 }
 
 func (s *Session) dump(ctx context.Context) error {
@@ -297,7 +304,7 @@ func (s *Session) Thaw() error {
 		err := s.frozen.Thaw()
 		s.frozen = nil
 		s.report.Frozen = report.Duration(time.Since(since))
-		return errors.Join(unlocked, err, s.releaseSockets())
+		return errors.Join(unlocked, err, s.releaseObjects())
 	})
 }
 
@@ -316,7 +323,7 @@ func (s *Session) Kill(ctx context.Context) error {
 		err = s.frozen.Kill()
 		s.frozen = nil
 		s.report.Frozen = report.Duration(time.Since(since))
-		return errors.Join(err, s.releaseSockets(), ending.Close())
+		return errors.Join(err, s.releaseObjects(), ending.Close())
 	})
 }
 
@@ -340,11 +347,12 @@ func (s *Session) State() *image.State { return s.state }
 
 // Abort thaws the application, if it is frozen, and removes an image that was not committed.
 func (s *Session) Abort() error {
-	var err error
+	err := s.unlockRequests()
 	if s.frozen != nil {
-		err = errors.Join(s.unlockRequests(), s.frozen.Thaw(), s.releaseSockets())
+		err = errors.Join(err, s.frozen.Thaw())
 		s.frozen = nil
 	}
+	err = errors.Join(err, s.releaseObjects())
 	s.Close()
 	if removed := s.writer.Abort(); err == nil {
 		err = removed

@@ -103,13 +103,6 @@ func FileSystem(path string) (int64, error) {
 	return s.Type, err
 }
 
-// FileSystemOf is FileSystem for an open file.
-func FileSystemOf(fd int) (int64, error) {
-	var s unix.Statfs_t
-	err := ignoringEINTR(func() error { return unix.Fstatfs(fd, &s) })
-	return s.Type, err
-}
-
 // ReadLink returns what a symbolic link contains.
 func ReadLink(path string) (string, error) {
 	for size := 256; ; size *= 2 {

@@ -33,18 +33,6 @@ func Endpoints(s *image.State) []Endpoint {
 	return all
 }
 
-// Requested lists what sockets of an image answer requests for connections on, though the application is frozen: MPTCP sockets, which cannot be made
-// deaf.
-func Requested(s *image.State) []Endpoint {
-	var all []Endpoint
-	for i := range s.Files {
-		if m := s.Files[i].MPTCP; m != nil && m.State == image.TCPListen {
-			all = append(all, Endpoint{Protocol: kernel.IPProtoTCP, Local: m.Local})
-		}
-	}
-	return all
-}
-
 // shape says which fields of a packet are compared.
 type shape struct {
 	protocol uint8

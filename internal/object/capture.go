@@ -22,6 +22,8 @@ type Capture struct {
 	SharedMemory func(fd int, link string) (id int, err error)
 	// Cleanup returns a batch for a frozen process: its calls are executed by the process when it is thawed, also if kup dies.
 	Cleanup func(pid int) *tracee.Batch
+	// Hush keeps listening sockets deaf from Take until Cleanup sees to it.
+	Hush *Hush
 
 	running     bool // Check: the application is not frozen
 	pids        []int
@@ -48,23 +50,33 @@ type captured struct {
 	handler *Handler
 }
 
-// capture fills the state from frozen processes. The duplicates are closed when it returns.
-func (c *Capture) capture(pids []int) error {
+// Take takes part in all that frozen processes hold through descriptors. CheckFrozen comes next, or Release.
+func (c *Capture) Take(pids []int) error {
 	c.pids = pids
 	c.files = map[*Descriptor]*image.OpenFile{}
-	defer c.releaseAll()
 	if err := errors.Join(c.shareNoTables()...); err != nil {
 		return err
 	}
 	for _, pid := range pids {
-		if err := c.take(pid); err != nil {
+		table, err := takeTable(pid)
+		c.descriptors = append(c.descriptors, table...)
+		if err != nil {
 			return err
 		}
 	}
 	if err := c.group(); err != nil {
 		return err
 	}
+	return c.Hush.over(c.captured)
+}
+
+// Capture fills c.State, which has the frozen processes already, with what was taken. ReleaseSockets is called when they were thawed or are gone.
+func (c *Capture) Capture() error {
+	defer c.Release()
 	if err := c.arm(); err != nil {
+		return err
+	}
+	if err := c.Hush.leave(); err != nil {
 		return err
 	}
 	for i := range c.captured {
@@ -84,13 +96,6 @@ func (c *Capture) capture(pids []int) error {
 		c.State.Files = append(c.State.Files, *one.file)
 	}
 	return c.fillTables()
-}
-
-// take reads the descriptor table of a process and duplicates each descriptor into kup.
-func (c *Capture) take(pid int) error {
-	table, err := takeTable(pid)
-	c.descriptors = append(c.descriptors, table...)
-	return err
 }
 
 // duplicate takes part in one descriptor.
@@ -119,7 +124,8 @@ func (d *Descriptor) release() {
 	}
 }
 
-func (c *Capture) releaseAll() {
+// Release gives up what was taken, but for the sockets that Capture keeps.
+func (c *Capture) Release() {
 	for _, d := range c.descriptors {
 		d.release()
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kup-project/kup/internal/kernel"
+	"github.com/kup-project/kup/internal/parallel"
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
 )
@@ -42,6 +43,19 @@ func (c *Capture) checkRunning(d *Descriptor) error {
 	}
 	_, err := c.check(d)
 	return err
+}
+
+// CheckFrozen finds the handlers of all that was taken, and lets them refuse what they can see of it. What was not refused while the application ran may pass: it had
+// better be frozen at another instant.
+func (c *Capture) CheckFrozen() error {
+	all := make([]*captured, len(c.captured))
+	for i := range all {
+		all[i] = &c.captured[i]
+	}
+	return parallel.Urgently(all, func(one *captured) (err error) {
+		one.handler, err = c.check(one.d)
+		return err
+	})
 }
 
 // still reports whether the descriptor is what it was when it was read.

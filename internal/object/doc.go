@@ -13,7 +13,8 @@
 //
 // Capture works from outside, through duplicates that pidfd_getfd(2) makes: kup's duplicate is the application's own open file
 // description, so what is asked of it is the truth, and nothing may be done with it that the application could notice. Where a kind needs
-// more than looking, its Undo is armed inside the target first.
+// more than looking, its Undo is armed inside the target first. Only requests for connections are kept away earlier (Hush), lest connections wait to be accepted
+// when nobody can.
 //
 // Rebuilding goes the other way: kup makes every description in its own table (Create), each process takes those it had
 // into the right numbers (Install), and what needs processes, numbers or threads comes last (Connect, SetOwners).

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/kup-project/kup/internal/image"
@@ -25,7 +26,7 @@ var v6OnlyOption = optionByName["IPV6_V6ONLY"]
 // handler of TCP takes. Connections that do speak MPTCP are refused: TCP_REPAIR does not know them.
 //
 // These sockets take no filter, so nothing keeps the kernel from answering requests for connections while the application is
-// frozen: that is up to the owner of the capture (netlock.LockRequests). Connections that wait to be accepted are refused as for TCP.
+// frozen: that is up to the owner of the capture, see Undeafened. Connections that wait to be accepted are refused as for TCP.
 //
 // What the kernel lets applications set but does not tell again, such as IP_FREEBIND before v6.14, is not restored.
 var mptcp = &Handler{
@@ -34,6 +35,30 @@ var mptcp = &Handler{
 	Check:   checkMPTCP,
 	Capture: captureMPTCP,
 	Rebuild: rebuildMPTCP,
+}
+
+// Undeafened returns, of what was taken, the addresses of listening sockets that answer requests for connections though the application is frozen
+// (netlock.LockRequests prevents it).
+func (c *Capture) Undeafened() ([]netip.AddrPort, error) {
+	var all []netip.AddrPort
+	for _, one := range c.captured {
+		if !mptcp.Claims(one.d) {
+			continue
+		}
+		info, err := readTCPInfo(one.d.File)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", one.d, err)
+		}
+		if info.state != kernel.TCPStateListen {
+			continue
+		}
+		local, err := localAddr(one.d.File)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", one.d, err)
+		}
+		all = append(all, local)
+	}
+	return all, nil
 }
 
 func checkMPTCP(c *Capture, d *Descriptor) error {
@@ -53,7 +78,7 @@ func checkMPTCP(c *Capture, d *Descriptor) error {
 		}
 	}
 	if info.state == kernel.TCPStateListen && info.unacked > 0 {
-		return pendingConnections(d.String(), info.unacked)
+		return pendingConnections(d.String(), int(info.unacked))
 	}
 	return nil
 }

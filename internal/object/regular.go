@@ -81,25 +81,16 @@ func checkRegular(c *Capture, d *Descriptor) error {
 
 // checkKernelFile refuses files of /proc and of cgroups that are more than something to read.
 func checkKernelFile(d *Descriptor) error {
-	if ofProcess(d.Link) {
-		return refuse.Errorf(processFile, d, d.Link)
+	rest, inProc := strings.CutPrefix(d.Link, "/proc/")
+	first, _, _ := strings.Cut(rest, "/")
+	if _, err := strconv.Atoi(first); inProc && err == nil {
+		// What was read of it by now may be longer or shorter under the next kernel: the application would go on in the middle of a word.
+		return refuse.Errorf("%s is %s, which belongs to a process and cannot be opened before that process exists; try again when it is closed", d, d.Link)
 	}
 	if d.writable() && (strings.HasPrefix(d.Link, "/proc/pressure/") || strings.HasSuffix(d.Link, ".pressure")) {
 		return refuse.Errorf("%s is %s, which may hold a trigger for pressure stalls, which kup cannot checkpoint; close it or stop the application", d, d.Link)
 	}
 	return nil
-}
-
-// processFile refuses a descriptor of a file that is about a process. Programs have such files open for a moment, over and over; what they have read of
-// one by then may be longer or shorter under the next kernel, so that they would go on in the middle of a word.
-const processFile = "%s is %s, which belongs to a process and cannot be opened before that process exists; try again when it is closed"
-
-// ofProcess tells whether a path is /proc/PID or something in it.
-func ofProcess(path string) bool {
-	rest, inProc := strings.CutPrefix(path, "/proc/")
-	first, _, _ := strings.Cut(rest, "/")
-	_, err := strconv.Atoi(first)
-	return inProc && err == nil
 }
 
 // mounted reports whether kup sees a mount. What is not visible is the kernel's own (unnamed memory) or in another namespace.

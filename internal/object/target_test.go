@@ -99,11 +99,19 @@ func captureTarget(t *testing.T, pids ...int) (*Capture, error) {
 		State:        &image.State{},
 		Dir:          t.TempDir(),
 		SharedMemory: func(int, string) (int, error) { return 1, nil },
+		Hush:         &Hush{},
 	}
 	for _, pid := range pids {
 		c.State.Processes = append(c.State.Processes, image.Process{PID: pid, Comm: "target"})
 	}
-	return c, c.capture(pids)
+	defer c.Hush.End()
+	defer c.Release()
+	for _, do := range []func() error{func() error { return c.Take(pids) }, c.CheckFrozen, c.Capture} {
+		if err := do(); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 // endTarget kills a target and waits until all that it held is released.

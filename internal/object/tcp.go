@@ -90,7 +90,7 @@ func checkTCP(c *Capture, d *Descriptor) error {
 		return unfinishedConnection(d.String())
 	case kernel.TCPStateListen:
 		if info.unacked > 0 {
-			return pendingConnections(d.String(), info.unacked)
+			return pendingConnections(d.String(), int(info.unacked))
 		}
 		return nil
 	}
@@ -101,7 +101,7 @@ func checkTCP(c *Capture, d *Descriptor) error {
 }
 
 // pendingConnections refuses a listening socket with connections that no descriptor stands for.
-func pendingConnections(name string, n uint32) error {
+func pendingConnections(name string, n int) error {
 	return refuse.Passingf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", name, n)
 }
 

@@ -58,7 +58,7 @@ func (c *Capture) readTCP(h *heldSocket) (err error) {
 	case image.TCPListen:
 		s.Backlog = int(info.sacked)
 		if info.unacked > 0 {
-			return pendingConnections(h.name, info.unacked)
+			return pendingConnections(h.name, int(info.unacked))
 		}
 	case image.TCPClosed:
 		if s.Ended, err = endOf(fd); err != nil {
@@ -129,7 +129,7 @@ func (c *Capture) readConnection(h *heldSocket, info tcpInfo) (*image.TCPConnect
 		return nil, fmt.Errorf("poll: %w", err)
 	}
 	if events&kernel.PollPri != 0 {
-		return nil, refuse.Errorf("urgent data has come, which kup cannot checkpoint; let the application read it and try again")
+		return nil, refuse.Passingf("urgent data has come, which kup cannot checkpoint; let the application read it and try again")
 	}
 	if err := c.repaired(h, func() error { return readRepaired(fd, k) }); err != nil {
 		return nil, err
@@ -271,10 +271,10 @@ func (h *heldSocket) unchanged() error {
 		return fmt.Errorf("%s: %w", h.name, err)
 	}
 	if tcpStates[info.state] != h.tcp.State {
-		return refuse.Errorf("%s: the connection changed from %s to %s while it was read; try again", h.name, h.tcp.State, tcpStates[info.state])
+		return refuse.Passingf("%s: the connection changed from %s to %s while it was read; try again", h.name, h.tcp.State, tcpStates[info.state])
 	}
 	if h.tcp.State == image.TCPListen && info.unacked > 0 {
-		return pendingConnections(h.name, info.unacked)
+		return pendingConnections(h.name, int(info.unacked))
 	}
 	if k := h.tcp.Connection; k != nil {
 		n, err := kernel.SocketQueue(h.fd, kernel.SIOCInQ)
@@ -282,7 +282,7 @@ func (h *heldSocket) unchanged() error {
 			return fmt.Errorf("%s: SIOCINQ: %w", h.name, err)
 		}
 		if n != len(k.ReceiveQueue) {
-			return refuse.Errorf("%s: data came in while the connection was read; try again", h.name)
+			return refuse.Passingf("%s: data came in while the connection was read; try again", h.name)
 		}
 	}
 	return nil

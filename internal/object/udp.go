@@ -124,7 +124,7 @@ func readUDP(h *heldSocket) (err error) {
 // peekDatagrams reads what waits to be read, and leaves it there.
 func peekDatagrams(fd int, s *image.UDPSocket) ([]image.Datagram, error) {
 	if option(s.Options, "UDP_GRO") != 0 {
-		return nil, refuse.Errorf("datagrams wait to be read that the kernel has joined (UDP_GRO), which kup cannot checkpoint; let the application read them and try again")
+		return nil, refuse.Passingf("datagrams wait to be read that the kernel has joined (UDP_GRO), which kup cannot checkpoint; let the application read them and try again")
 	}
 	level, name := destinationOption(s.V6)
 	was, err := kernel.SocketInt(fd, level, name)

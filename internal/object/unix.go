@@ -77,7 +77,7 @@ func checkUnix(c *Capture, d *Descriptor) error {
 	}
 	if s.state == kernel.TCPStateListen {
 		if s.waiting > 0 {
-			return refuse.Errorf("%s: %d connections wait to be accepted, which kup cannot checkpoint; try again", d, s.waiting)
+			return pendingConnections(d.String(), s.waiting)
 		}
 		return nil
 	}
@@ -93,7 +93,7 @@ func checkUnix(c *Capture, d *Descriptor) error {
 		return nil
 	case s.peer == 0 && s.state == kernel.TCPStateEstablished && s.shutdown != 3:
 		// A peer that is gone would have shut both directions; this one exists, but no descriptor stands for it.
-		return refuse.Errorf("%s: the connection waits to be accepted by its peer, which kup cannot checkpoint; try again", d)
+		return unfinishedConnection(d.String())
 	case s.peer == 0:
 		return nil
 	}
@@ -104,7 +104,7 @@ func checkUnix(c *Capture, d *Descriptor) error {
 func refusePeer(d *Descriptor, peer uint64) error {
 	pid, fd, comm := holderOfSocket(peer)
 	if pid == 0 {
-		return refuse.Errorf("%s: the unix socket's peer (inode %d) was not accepted yet, or is under way in a message; try again", d, peer)
+		return refuse.Passingf("%s: the unix socket's peer (inode %d) was not accepted yet, or is under way in a message; try again", d, peer)
 	}
 	return refuse.Errorf("%s: the unix socket is connected to pid %d (%s), fd %d, which is not checkpointed; checkpoint both together or close the connection", d, pid, comm, fd)
 }

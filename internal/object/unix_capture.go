@@ -168,7 +168,7 @@ func peekMessages(d *Descriptor, s *image.UnixSocket) ([]image.UnixMessage, erro
 			return nil, refuse.Errorf("a message of more than %d bytes waits to be read; let the application read it and try again", size)
 		}
 		if m.Flags&kernel.MsgCTrunc != 0 || carriesCredentials(m.Control) {
-			return nil, refuse.Errorf("descriptors or credentials are under way to it in a message (SCM_RIGHTS, SCM_CREDENTIALS), which kup cannot checkpoint; let the application read it and try again")
+			return nil, refuse.Passingf("descriptors or credentials are under way to it in a message (SCM_RIGHTS, SCM_CREDENTIALS), which kup cannot checkpoint; let the application read it and try again")
 		}
 		message := image.UnixMessage{Data: m.Data}
 		if s.Type == kernel.SockDgram {
@@ -201,7 +201,7 @@ func settleUnix(c *Capture) error {
 		}
 		for _, m := range one.file.Unix.Queue {
 			if !named[string(m.From)] {
-				return refuse.Errorf("%s: a datagram from %q, which is not checkpointed, waits to be read; let the application read it and try again", one.d, m.From)
+				return refuse.Passingf("%s: a datagram from %q, which is not checkpointed, waits to be read; let the application read it and try again", one.d, m.From)
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package task
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,13 +63,11 @@ func fromProc(out *image.Process) error {
 		return err
 	}
 	out.Umask = status.Umask
-	for link, path := range map[string]*image.Path{"cwd": &out.Cwd, "root": &out.Root} {
-		if path.Path, err = os.Readlink(procfs.Path(out.PID, link)); err != nil {
-			return fmt.Errorf("pid %d: %s: %w", out.PID, link, err)
-		}
-		if strings.HasSuffix(path.Path, " (deleted)") {
-			return refuse.Errorf("pid %d (%s): its %s directory %s has been deleted; let it change to another one", out.PID, out.Comm, map[string]string{"cwd": "working", "root": "root"}[link], path.Path)
-		}
+	if out.Cwd.Path, err = folder(out.PID, "cwd"); err != nil {
+		return err
+	}
+	if out.Root.Path, err = folder(out.PID, "root"); err != nil {
+		return err
 	}
 	limits, err := procfs.ReadLimits(out.PID)
 	if err != nil {

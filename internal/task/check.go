@@ -2,6 +2,8 @@ package task
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/kup-project/kup/internal/procfs"
 	"github.com/kup-project/kup/internal/refuse"
@@ -28,7 +30,24 @@ func Check(pid int) error {
 			return RefuseLeaderless(pid, st.Name)
 		}
 	}
+	for _, link := range []string{"cwd", "root"} {
+		if _, err := folder(pid, link); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// folder reads where a link of /proc/PID leads, and refuses what has been deleted.
+func folder(pid int, link string) (string, error) {
+	path, err := os.Readlink(procfs.Path(pid, link))
+	if err == nil && strings.HasSuffix(path, " (deleted)") {
+		err = refuse.Errorf("its directory %s has been deleted; let it change to another one", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("pid %d: %s: %w", pid, link, err)
+	}
+	return path, nil
 }
 
 func checkSeccomp(pid int, st *procfs.Status) error {
