@@ -18,20 +18,23 @@ type Hush struct {
 	wills []*kernel.Will
 }
 
-// listener is a descriptor of a socket to be made deaf.
-func (h *Hush) listener(d *Descriptor) bool {
+// hears tells whether a descriptor is of a socket to be made deaf. One that has a filter of its own will be refused.
+func (h *Hush) hears(d *Descriptor) bool {
 	if _, deaf := h.deaf[d.Stat.Ino]; deaf || !isSocket(d, kernel.AFInet, kernel.IPProtoTCP) {
 		return false
 	}
-	info, err := readTCPInfo(d.File)
-	return err == nil && info.state == kernel.TCPStateListen
+	if info, err := readTCPInfo(d.File); err != nil || info.state != kernel.TCPStateListen {
+		return false
+	}
+	program, err := kernel.Filter(d.File)
+	return err == nil && (program == nil || isOurs(program))
 }
 
 // over makes the listening ones among the captured deaf that are not yet.
 func (h *Hush) over(all []captured) error {
 	var found []*Descriptor
 	for _, one := range all {
-		if h.listener(one.d) {
+		if h.hears(one.d) {
 			found = append(found, one.d)
 		}
 	}

@@ -2,6 +2,7 @@ package object
 
 import (
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,21 @@ func TestHushLetsAcceptWhatWaits(t *testing.T) {
 	sure(net.DialTimeout("tcp", address, 10*time.Second)).Close()
 	if left := sure(kernel.Filter(a.listener)); left != nil {
 		t.Errorf("left: %v", left)
+	}
+}
+
+func TestHushLeavesOtherFilters(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	a := newTCPApp(t, "tcp4", "127.0.0.1:7001")
+	all := []kernel.Instruction{{Code: 0x06, K: 0xffffffff}} // BPF_RET|BPF_K: lets everything through
+	a.check(kernel.AttachFilter(a.listener, all))
+	h := &Hush{}
+	a.check(h.over([]captured{{d: descriptorOf(t, a.listener)}}))
+	a.check(h.End())
+	if got := sure(kernel.Filter(a.listener)); !slices.Equal(got, all) {
+		t.Errorf("the application's filter has become %v", got)
 	}
 }
 
