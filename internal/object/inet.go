@@ -257,13 +257,18 @@ func holderOfPort(port uint16, protocol uint8) string {
 	if protocol == kernel.IPProtoUDP {
 		list = netlink.SocketDiagUDP
 	}
+	remembered := ""
 	for _, family := range []uint8{kernel.AFInet, kernel.AFInet6} {
 		sockets, err := list(family)
 		if err != nil {
 			continue
 		}
 		for _, s := range sockets {
-			if s.ID.SourcePort != port || s.INode == 0 {
+			if s.ID.SourcePort != port {
+				continue
+			}
+			if s.INode == 0 {
+				remembered = " by connections that were closed, which the kernel remembers for a minute (TIME_WAIT); try again then"
 				continue
 			}
 			if pid, fd, comm := holderOfSocket(uint64(s.INode)); pid != 0 {
@@ -272,7 +277,7 @@ func holderOfPort(port uint16, protocol uint8) string {
 			return fmt.Sprintf(" by a socket of uid %d", s.UID)
 		}
 	}
-	return ""
+	return remembered
 }
 
 // holderOfSocket finds a process that holds a socket; kup itself is left out. Pid is 0 if there is none.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -327,4 +328,27 @@ func TestTCPCaptureLeavesNoTrace(t *testing.T) {
 	}
 	a.check(writeAll(a.conn, []byte("lives")))
 	sure(io.ReadFull(a.peer, make([]byte, 5)))
+}
+
+func TestTakenByConnectionsThatWereClosed(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	at := netip.MustParseAddrPort("127.0.0.1:7001")
+	listener := func() int { return sure(kernel.Socket(kernel.AFInet, kernel.SockStream, 0)) }
+	first := listener()
+	if err := bindInet(first, at, false, kernel.IPProtoTCP); err != nil {
+		t.Fatal(err)
+	}
+	if err := kernel.Listen(first, 1); err != nil {
+		t.Fatal(err)
+	}
+	peer := sure(net.Dial("tcp", at.String()))
+	kernel.Close(sure(kernel.Accept(first)))
+	peer.Close()
+	kernel.Close(first)
+	err := bindInet(listener(), at, false, kernel.IPProtoTCP)
+	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "TIME_WAIT") {
+		t.Errorf("got %v", err)
+	}
 }
